@@ -1,0 +1,82 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+let package = Package(
+    name: "poold",
+    platforms: [.macOS(.v15)],
+    products: [
+        .executable(name: "poold", targets: ["poold"]),
+        .executable(name: "poolctl", targets: ["poolctl"]),
+        .executable(name: "poolbench", targets: ["poolbench"]),
+        .executable(name: "poolsim", targets: ["poolsim"]),
+    ],
+    dependencies: [
+        // Arguments, help and shell completion of the executables.
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        // The log API that every Swift service already uses.
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        // Control and metadata messages: readable by any language.
+        .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
+        // Percentiles without coordinated omission or fixed buckets.
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
+    ],
+    targets: [
+        .target(name: "PoolCore", swiftSettings: strict),
+        .target(name: "PoolWire", swiftSettings: strict),
+        .target(name: "PoolSimulator", dependencies: ["PoolCore"], swiftSettings: strict),
+        .target(name: "CPoold", cSettings: [.define("_GNU_SOURCE")]),
+        .target(
+            name: "PoolProtocol",
+            dependencies: [.product(name: "SwiftProtobuf", package: "swift-protobuf")],
+            swiftSettings: strict),
+        .target(
+            name: "PoolRuntime",
+            dependencies: [
+                "CPoold", "PoolCore", "PoolWire", "PoolProtocol",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict),
+        .target(name: "PoolClient", dependencies: ["CPoold", "PoolWire"], swiftSettings: strict),
+        .executableTarget(
+            name: "poold",
+            dependencies: [
+                "PoolRuntime", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "poolctl",
+            dependencies: [
+                "PoolClient", "PoolProtocol",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "poolbench",
+            dependencies: [
+                "CPoold", "PoolWire",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
+            ],
+            path: "Benchmarks/poolbench",
+            swiftSettings: strict),
+        .executableTarget(
+            name: "poolsim",
+            dependencies: [
+                "PoolSimulator", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .testTarget(name: "PoolWireTests", dependencies: ["PoolWire"], swiftSettings: strict),
+        .testTarget(name: "PoolCoreTests", dependencies: ["PoolCore"], swiftSettings: strict),
+        .testTarget(
+            name: "PoolRuntimeTests", dependencies: ["PoolRuntime", "PoolWire", "CPoold"],
+            swiftSettings: strict),
+    ]
+)
