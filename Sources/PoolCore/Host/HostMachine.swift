@@ -1,14 +1,40 @@
-/// What spans pools: how many workers may be starting at once on this machine.
+/// What spans pools: how many workers may be starting at once on this machine, so that a restart of many
+/// pools, or a crash of all their workers, is no storm of interpreters. First come first served.
 package struct HostMachine: ~Copyable {
     package enum Event: BitwiseCopyable, Sendable {
         /// A pool wants a process.
         case spawnWanted(pool: UInt16, WorkerID)
-        /// A start that was granted has ended: ready, failed, or given up.
+        /// A start that was granted or waits has ended: ready, failed, or given up.
         case startEnded(pool: UInt16, WorkerID)
     }
     package enum Effect: BitwiseCopyable, Sendable, Hashable {
         case spawn(pool: UInt16, WorkerID)
     }
-    package init(startingAtOnce: Int) {}
-    package mutating func handle(_ event: Event, into effects: inout [Effect]) {}
+
+    private struct Start: Hashable, BitwiseCopyable {
+        var pool: UInt16
+        var worker: WorkerID
+    }
+
+    private let startingAtOnce: Int
+    private var waiting: [Start] = []
+    private var starting: [Start] = []
+
+    package init(startingAtOnce: Int) { self.startingAtOnce = max(1, startingAtOnce) }
+
+    package mutating func handle(_ event: Event, into effects: inout [Effect]) {
+        switch event {
+        case .spawnWanted(let pool, let worker):
+            waiting.append(Start(pool: pool, worker: worker))
+        case .startEnded(let pool, let worker):
+            let start = Start(pool: pool, worker: worker)
+            starting.removeAll { $0 == start }
+            waiting.removeAll { $0 == start }
+        }
+        while starting.count < startingAtOnce, !waiting.isEmpty {
+            let start = waiting.removeFirst()
+            starting.append(start)
+            effects.append(.spawn(pool: start.pool, start.worker))
+        }
+    }
 }

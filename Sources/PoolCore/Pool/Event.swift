@@ -69,7 +69,8 @@ package struct Arrival: BitwiseCopyable, Sendable {
     /// Hash of method and body; needed only while `PoolMachine.wantsBodyHash`, otherwise 0.
     package var bodyHash: UInt64
     package init(
-        identity: IdentityID, method: MethodID, priority: Priority = .normal, idempotent: Bool = false, session: UInt64 = 0,
+        identity: IdentityID, method: MethodID, priority: Priority = .normal, idempotent: Bool = false,
+        session: UInt64 = 0,
         budget: Nanoseconds = 0, bodyBytes: UInt32 = 0, bodyHash: UInt64 = 0
     ) {
         self.identity = identity

@@ -1,35 +1,167 @@
 /// One pool as a deterministic state machine: no I/O, no clock, no global randomness, no logging.
+///
+/// What belongs together stands in one file each: `+Calls` (arrival, cancel, expiry, end), `+Dispatch` (which call to which
+/// worker, sending ahead, taking back), `+Workers` (birth, readiness, death), `+Retirement` (scale-down, recycling, stop),
+/// `+Failures` (back-off, circuit, quarantine, health), `+Sessions`, `+Timers`, `+Encoding`, `+Status`.
 package struct PoolMachine: ~Copyable {
-    package private(set) var policy: PoolPolicy
+    package internal(set) var policy: PoolPolicy
+    var random: RandomSource
+    /// The latest `now`; an earlier one does not turn time back.
+    var now = Instant.zero
+
+    var calls: CallTable
+    var queue = FairQueue()
+    var times = ServiceTimes()
+    var timers: TimerWheel
+    var sessions = SessionTable()
+
+    var workers: [WorkerRecord]
+    /// `window` entries per slot, by call number.
+    var sent: [SentCall]
+    let ringMask: Int
+    /// Slots at and above this one have never been used.
+    var usedSlots = 0
+    var idleHead = WorkerRecord.noLink
+    var idleTail = WorkerRecord.noLink
+    var readyCount = 0
+    var startingCount = 0
+    /// Calls at workers, and their estimated work.
+    var outstandingCalls = 0
+    var outstandingWork: Nanoseconds = 0
+    /// Calls that wait for one worker alone.
+    var pinnedCalls = 0
+
+    var wanted: Int
+    var wasReady = false
+    var draining = false
+    var shuttingDown = false
+    /// The limit of a shutdown is over: nothing more is awaited.
+    var ending = false
+    var isStopped = false
+    var health = PoolHealth.starting
+
+    // Failures.
+    var failedStarts = 0
+    var backOffUntil = Instant.zero
+    /// Restart allowance: a token bucket, counted in nanoseconds of refill.
+    var restartDebtUntil = Instant.zero
+    var killDebtUntil = Instant.zero
+    var circuit = CircuitState.closed
+    var circuitCount = 0
+    var circuitUntil = Instant.zero
+    var circuitSpan: Nanoseconds = 0
+    var suspects: [Suspect] = []
+
+    // Overload.
+    var aboveTargetSince = Instant.never
+    var overloaded = false
+    var shedNext = Instant.never
+    var shedCount: UInt64 = 0
+
+    var counters = PoolCounters()
 
     package init(policy: PoolPolicy, seed: UInt64) {
+        let policy = policy.clamped
         self.policy = policy
+        random = RandomSource(state: seed)
+        let slots = policy.maximumWorkers + policy.surge
+        var stride = 1
+        while stride < policy.window { stride *= 2 }
+        ringMask = stride - 1
+        workers = Array(repeating: WorkerRecord(), count: slots)
+        sent = Array(repeating: SentCall(), count: slots * stride)
+        calls = CallTable(bound: policy.maximumQueuedCalls + slots * policy.window)
+        timers = TimerWheel(nodes: PoolTimer.count + slots * WorkerTimer.count)
+        wanted = min(max(policy.workers, policy.minimumWorkers), policy.maximumWorkers)
+        circuitSpan = policy.circuitOpenFor
     }
 
-    /// Takes one event to its end and appends what is to be done.
+    /// Takes one event to its end and appends what is to be done. The first event of a pool's life may be `timer`, which
+    /// starts its workers.
     package mutating func handle(_ event: Event, now: Instant, into effects: inout EffectBuffer) {
+        if now > self.now { self.now = now }
+        switch event {
+        case .callArrived(let arrival):
+            arrive(arrival, &effects)
+        case .workerReplied(let worker, let number, let kind, let ran):
+            replied(worker, number, kind, ran, &effects)
+        case .callCancelled(let call):
+            cancel(call, .cancelled, &effects)
+        case .callAbandoned(let call):
+            cancel(call, .abandoned, &effects)
+        case .timer:
+            expireTimers(&effects)
+        case .workerRevoked(let worker, let started):
+            revoked(worker, started, &effects)
+        case .workerSpawned(let worker):
+            spawned(worker, &effects)
+        case .workerSpawnFailed(let worker, _):
+            spawnFailed(worker, &effects)
+        case .workerReady(let worker):
+            becameReady(worker, &effects)
+        case .workerSetupFailed(let worker):
+            setupFailed(worker, &effects)
+        case .workerPonged(let worker):
+            ponged(worker)
+        case .workerBroken(let worker):
+            deafened(worker, .protocolFault, &effects)
+        case .workerClosed(let worker):
+            deafened(worker, .socketClosed, &effects)
+        case .workerExited(let worker, let started, let running, let cause):
+            exited(worker, started: started, running: running, cause, &effects)
+        case .workerMeasured(let worker, let privateBytes):
+            measured(worker, privateBytes, &effects)
+        case .callBlamed(let method, let hash):
+            blamed(method, hash, &effects)
+        case .scale(let workers):
+            scale(to: workers, &effects)
+        case .recycle(let worker):
+            recycle(worker, .operatorRecycle, &effects)
+        case .recycleAll:
+            for slot in 0..<usedSlots where workers[slot].phase != .empty {
+                recycle(id(slot), .operatorRecycle, &effects)
+            }
+        case .kill(let worker):
+            killWorker(worker, &effects)
+        case .drain:
+            draining = true
+            reconcile(&effects)
+        case .resume:
+            draining = false
+            reconcile(&effects)
+        case .shutdown(let limit):
+            shutDown(within: limit, &effects)
+        case .shutdownNow:
+            endNow(&effects)
+        case .clearQuarantine(let hash):
+            suspects.removeAll { hash == 0 || $0.hash == hash }
+        }
+        settle(&effects)
     }
 
     /// When `timer` is due; `nil`: nothing waits.
-    package var nextDeadline: Instant? { nil }
+    package var nextDeadline: Instant? { timers.nextDeadline }
 
-    /// Bodies of arriving calls must be hashed: something is in quarantine.
-    package var wantsBodyHash: Bool { false }
+    // MARK: - Workers by id
 
-    /// The whole state as bytes. `init(encoded:)` reads them back; unknown versions and damaged bytes are errors.
-    package func encoded() -> [UInt8] { [] }
+    func id(_ slot: Int) -> WorkerID { WorkerID(slot: UInt16(slot), generation: workers[slot].generation) }
 
-    package init(encoded bytes: [UInt8]) throws(StateCodingError) {
-        throw .damaged(offset: 0)
+    /// The slot of a worker that still is the one meant.
+    func live(_ worker: WorkerID) -> Int? {
+        let slot = Int(worker.slot)
+        guard slot < workers.count, workers[slot].generation == worker.generation, workers[slot].phase != .empty else {
+            return nil
+        }
+        return slot
     }
-}
 
-/// Why an encoded state could not be read.
-package enum StateCodingError: Error, Equatable {
-    case unknownVersion(UInt32)
-    case damaged(offset: Int)
-}
+    func ring(_ slot: Int, _ number: UInt64) -> Int {
+        slot * (ringMask + 1) + (Int(truncatingIfNeeded: number) & ringMask)
+    }
 
-extension PoolMachine {
-    package func status(now: Instant) -> PoolStatus { PoolStatus() }
+    /// After every event: what follows from the new state as a whole.
+    private mutating func settle(_ effects: inout EffectBuffer) {
+        if shuttingDown { continueShutdown(&effects) }
+        publishHealth(&effects)
+    }
 }

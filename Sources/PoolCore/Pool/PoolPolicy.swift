@@ -79,6 +79,26 @@ package struct PoolPolicy: Sendable, Equatable {
     package var maximumSessionsPerIdentity = 10_000
 
     package init() {}
+
+    /// With every value inside the bounds of the tables. The configuration refuses such values with a word; this is the last guard.
+    package var clamped: PoolPolicy {
+        var policy = self
+        policy.surge = min(max(surge, 1), 64)
+        policy.maximumWorkers = min(max(maximumWorkers, 0), Self.maximumWorkerSlots - policy.surge)
+        policy.minimumWorkers = min(max(minimumWorkers, 0), policy.maximumWorkers)
+        policy.window = min(max(window, 1), Self.maximumWindow)
+        policy.startingAtOnce = max(startingAtOnce, 1)
+        policy.maximumQueuedCalls = min(max(maximumQueuedCalls, 0), 1 << 22)
+        policy.healthFailures = min(max(healthFailures, 1), 200)
+        policy.healthTimeout = max(healthTimeout, 1)
+        policy.backOffBase = min(max(backOffBase, 1_000_000), 3_600_000_000_000)
+        policy.backOffMaximum = max(backOffMaximum, policy.backOffBase)
+        policy.overloadInterval = max(overloadInterval, 1)
+        policy.measureInterval = max(measureInterval, 1_000_000)
+        policy.killRefill = min(killRefill, 86_400_000_000_000)
+        policy.killAllowance = min(max(killAllowance, 1), 1 << 16)
+        return policy
+    }
 }
 
 package enum OverloadPolicy: UInt8, Sendable, Equatable, CaseIterable {

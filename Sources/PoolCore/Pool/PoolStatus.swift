@@ -9,7 +9,8 @@ package struct PoolStatus: Sendable {
         package var privateBytes: UInt64
         package var healthFailures: Int
         package init(
-            worker: WorkerID, phase: WorkerPhase, outstanding: Int, calls: UInt64, since: Instant, privateBytes: UInt64, healthFailures: Int
+            worker: WorkerID, phase: WorkerPhase, outstanding: Int, calls: UInt64, since: Instant, privateBytes: UInt64,
+            healthFailures: Int
         ) {
             self.worker = worker
             self.phase = phase
