@@ -41,6 +41,7 @@ let package = Package(
             dependencies: [
                 "CPoold", "PoolCore", "PoolWire", "PoolProtocol",
                 .product(name: "Logging", package: "swift-log"),
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ],
             swiftSettings: strict),
         .target(name: "PoolClient", dependencies: ["CPoold", "PoolWire"], swiftSettings: strict),

@@ -1,0 +1,215 @@
+import CPoold
+import Glibc
+import Logging
+import PoolCore
+import PoolProtocol
+import PoolWire
+import SwiftProtobuf
+
+/// The version that poold and its tools report.
+package enum PooldVersion {
+    package static let text = "0.1.0"
+}
+
+/// Why an operation could not be done.
+private struct ControlFault: Error {
+    var status: Status
+    var text: String
+}
+
+extension Shell {
+    /// One whole frame on the control socket: CONTROL, or PING.
+    mutating func controlFrame(_ index: Int, _ header: Header, _ body: UnsafeRawBufferPointer) {
+        connections[index].hasSpoken = true
+        switch FrameType(rawValue: header.type) {
+        case .ping:
+            guard body.count <= 1024 else { return refuseConnection(index, .badFrame, "PING takes at most 1024 bytes, not \(body.count)") }
+            appendFrame(index, Header(.pong, id: header.id, time: header.time), body)
+        case .control:
+            do {
+                let reply = try answerOperation(header.code, Array(body))
+                reply.withUnsafeBytes { appendFrame(index, Header(.control, code: header.code, id: header.id), $0) }
+            } catch let fault as ControlFault {
+                appendError(index, id: header.id, fault.status, time: 0, fault.text)
+            } catch {
+                appendError(index, id: header.id, .badArguments, time: 0, "the message of operation \(header.code) cannot be read: \(error)")
+            }
+        case .hello, .welcome, .methods, .call, .result, .chunk, .error, .cancel, .window, .release, .pong, .drain, nil:
+            refuseConnection(index, .badFrame, "the control socket takes CONTROL and PING, not frame type \(header.type); calls go to \(configuration.socketPath)")
+        }
+    }
+
+    private mutating func answerOperation(_ code: UInt16, _ body: [UInt8]) throws -> [UInt8] {
+        let operation = Poold_V1_Operation(rawValue: Int(code)) ?? .UNRECOGNIZED(Int(code))
+        switch operation {
+        case .status: return try statusMessage().serializedBytes()
+        case .version: return try versionMessage().serializedBytes()
+        case .scale:
+            let request = try Poold_V1_ScaleRequest(serializedBytes: body)
+            let pool = try find(request.pool)
+            let before = pools[pool].machine.status(now: Instant(nanoseconds: now)).wanted
+            handle(pool, .scale(workers: Int(request.workers)))
+            let after = pools[pool].machine.status(now: Instant(nanoseconds: now)).wanted
+            var text = "pool \(request.pool): \(before) → \(after) workers"
+            if after != Int(request.workers) { text += " (\(request.workers) is outside of \(pools[pool].machine.policy.minimumWorkers)…\(pools[pool].machine.policy.maximumWorkers))" }
+            if after < before { text += "; idle ones end now, busy ones when they have finished their calls" }
+            if after > before { text += "; new ones serve as soon as they are ready" }
+            return try done(text)
+        case .recycle:
+            let request = try Poold_V1_PoolRequest(serializedBytes: body)
+            let pool = try find(request.pool)
+            if request.slot < 0 {
+                handle(pool, .recycleAll)
+                return try done("every worker of \(request.pool) is replaced, \(pools[pool].machine.policy.surge) at a time, make before break")
+            }
+            handle(pool, .recycle(try worker(pool, request.slot)))
+            return try done("worker \(request.slot) of \(request.pool) is replaced once its successor is ready")
+        case .kill:
+            let request = try Poold_V1_PoolRequest(serializedBytes: body)
+            let pool = try find(request.pool)
+            handle(pool, .kill(try worker(pool, request.slot)))
+            return try done("worker \(request.slot) of \(request.pool) is killed; calls that it had begun end with worker_lost")
+        case .drain:
+            let request = try Poold_V1_PoolRequest(serializedBytes: body)
+            handle(try find(request.pool), .drain)
+            return try done("pool \(request.pool) refuses new calls and finishes those it has; `resume` undoes it")
+        case .resume:
+            let request = try Poold_V1_PoolRequest(serializedBytes: body)
+            handle(try find(request.pool), .resume)
+            return try done("pool \(request.pool) takes calls again")
+        case .clearQuarantine:
+            let request = try Poold_V1_PoolRequest(serializedBytes: body)
+            handle(try find(request.pool), .clearQuarantine(hash: 0))
+            return try done("nothing is in quarantine in pool \(request.pool) any more")
+        case .unspecified, .UNRECOGNIZED:
+            throw ControlFault(status: .badArguments, text: "operation \(code) does not exist in poold \(PooldVersion.text)")
+        }
+    }
+
+    private func done(_ text: String) throws -> [UInt8] {
+        var message = Poold_V1_Done()
+        message.explanation = text
+        return try message.serializedBytes()
+    }
+
+    private func find(_ name: String) throws -> Int {
+        var names: [String] = []
+        for pool in 0..<poolCount {
+            if pools[pool].configuration.name == name { return pool }
+            names.append(pools[pool].configuration.name)
+        }
+        throw ControlFault(status: .noSuchPool, text: "there is no pool \(name); there are: \(names.joined(separator: ", "))")
+    }
+
+    private func worker(_ pool: Int, _ slot: Int32) throws -> WorkerID {
+        guard slot >= 0, Int(slot) < pools[pool].workerCapacity, pools[pool].workers[Int(slot)].pid > 0 else {
+            throw ControlFault(status: .badArguments, text: "pool \(pools[pool].configuration.name) has no worker \(slot); see poolctl status")
+        }
+        return WorkerID(slot: UInt16(slot), generation: pools[pool].workers[Int(slot)].generation)
+    }
+
+    private func versionMessage() -> Poold_V1_Version {
+        var message = Poold_V1_Version()
+        message.version = PooldVersion.text
+        message.pid = getpid()
+        message.protocol = 1
+        return message
+    }
+
+    private func statusMessage() -> Poold_V1_Status {
+        var message = Poold_V1_Status()
+        message.version = versionMessage()
+        message.uptimeNanoseconds = now - started
+        message.connections = UInt32(connectionCount)
+        for pool in 0..<poolCount { message.pools.append(poolMessage(pool)) }
+        return message
+    }
+
+    private func poolMessage(_ pool: Int) -> Poold_V1_Pool {
+        let status = pools[pool].machine.status(now: Instant(nanoseconds: now))
+        var message = Poold_V1_Pool()
+        message.name = pools[pool].configuration.name
+        message.module = pools[pool].configuration.module
+        message.health = "\(status.health)"
+        message.circuit = "\(status.circuit)"
+        message.wanted = UInt32(status.wanted)
+        message.queuedCalls = UInt32(status.queuedCalls)
+        message.queuedBytes = status.queuedBytes
+        message.outstanding = UInt32(status.outstanding)
+        message.sessions = UInt32(status.sessions)
+        message.quarantined = UInt32(status.quarantined)
+        message.predictedWaitNanoseconds = status.predictedWait
+        message.template = "\(pools[pool].template.state)"
+        message.templatePid = pools[pool].template.pid
+        message.failure = pools[pool].failure
+        for worker in status.workers {
+            var line = Poold_V1_Worker()
+            line.slot = UInt32(worker.worker.slot)
+            line.generation = worker.worker.generation
+            line.phase = "\(worker.phase)"
+            line.pid = pools[pool].workers[Int(worker.worker.slot)].pid
+            line.outstanding = UInt32(worker.outstanding)
+            line.calls = worker.calls
+            line.ageNanoseconds = Instant(nanoseconds: now).since(worker.since)
+            line.privateBytes = worker.privateBytes
+            message.workers.append(line)
+        }
+        for method in pools[pool].methods {
+            var line = Poold_V1_Method()
+            line.name = method.name
+            line.codec = "\(method.codec)"
+            line.idempotent = method.flags & MethodEntry.idempotent != 0
+            message.methods.append(line)
+        }
+        let counted = status.counters
+        message.counters.arrived = counted.arrived
+        message.counters.refused = counted.refused
+        message.counters.results = counted.results
+        message.counters.errors = counted.errors
+        message.counters.timeouts = counted.timeouts
+        message.counters.cancelled = counted.cancelled
+        message.counters.abandoned = counted.abandoned
+        message.counters.workerLost = counted.workerLost
+        message.counters.dropped = counted.dropped
+        message.counters.retried = counted.retried
+        message.counters.takenBack = counted.takenBack
+        message.counters.spawned = counted.spawned
+        message.counters.startFailures = counted.startFailures
+        message.counters.deaths = counted.deaths
+        message.counters.recycled = counted.recycled
+        message.counters.kills = counted.kills
+        return message
+    }
+
+    // MARK: - What the log hears
+
+    mutating func publish(_ pool: Int, _ notice: Notice) {
+        let name: Logger.Metadata = ["pool": "\(pools[pool].configuration.name)"]
+        switch notice {
+        case .worker(let worker, let phase, let cause):
+            let level: Logger.Level
+            switch cause {
+            case .spawnFailed, .setupFailed, .startTimeout, .hung, .unhealthy, .protocolFault, .crashed, .graceOver: level = .warning
+            case .becameReady, .age, .calls, .memory, .operatorRecycle, .operatorKill, .scaledDown: level = .info
+            case .wanted, .socketClosed, .exited, .shutdown, .replaced: level = .debug
+            }
+            log.log(level: level, "worker changed", metadata: metadata(pool, worker).merging(["phase": "\(phase)", "cause": "\(cause)"]) { $1 })
+        case .poolHealth(let health):
+            switch health {
+            case .unavailable: log.error("pool cannot serve", metadata: name.merging(["reason": "\(pools[pool].failure)"]) { $1 })
+            case .degraded: log.warning("pool has fewer workers than wanted", metadata: name)
+            case .starting, .ready, .draining, .stopped: log.notice("pool changed", metadata: name.merging(["health": "\(health)"]) { $1 })
+            }
+        case .circuit(let state): log.warning("circuit breaker changed", metadata: name.merging(["state": "\(state)"]) { $1 })
+        case .quarantined(let method, let hash):
+            let method = Int(method.index) < pools[pool].methods.count ? pools[pool].methods[Int(method.index)].name : "?"
+            log.error("a call that killed workers is refused from now on", metadata: name.merging(["method": "\(method)", "body_hash": "\(String(hash, radix: 16))"]) { $1 })
+        case .scaled(let from, let to): log.notice("pool scaled", metadata: name.merging(["from": "\(from)", "to": "\(to)"]) { $1 })
+        case .pageScribbled(let worker): log.error("worker wrote rubbish to its execution page; all its calls count as begun", metadata: metadata(pool, worker))
+        case .backingOff(let span): log.warning("next start is delayed", metadata: name.merging(["milliseconds": "\(span / 1_000_000)"]) { $1 })
+        case .callRetried(_, let attempt): log.info("idempotent call runs again", metadata: name.merging(["attempt": "\(attempt)"]) { $1 })
+        case .takenBack(let worker, let calls): log.debug("calls sent ahead are taken back", metadata: metadata(pool, worker).merging(["calls": "\(calls)"]) { $1 })
+        case .killWithheld(let worker): log.warning("hung worker is spared: too many were killed of late", metadata: metadata(pool, worker))
+        }
+    }
+}

@@ -1,0 +1,90 @@
+import CPoold
+import Glibc
+package import Logging
+import Synchronization
+
+/// Why poold could not start.
+package struct StartError: Error, CustomStringConvertible {
+    package var description: String
+}
+
+/// Assembles poold: guard, listeners, the loop on its own thread, the spawner on the main one.
+package enum Daemon {
+    /// Runs until it was told to stop. Call on the main thread, before any other thread exists.
+    package static func run(_ configuration: Configuration, log: Logger) throws(StartError) {
+        cpoold_block_signals()
+        cpoold_become_subreaper()
+        // Forked first: it stays small and owns no descriptor of ours.
+        var guardProcess: Int32 = 0
+        let guardPipe = cpoold_guard_start(&guardProcess)
+        if guardPipe < 0 {
+            log.error("no guard: after a kill -9 of poold its workers' children would live on", metadata: ["error": "\(String(cString: strerror(errno)))"])
+        }
+        _ = cpoold_raise_descriptor_limit()
+        let listener = try listen(configuration.socketPath, mode: 0o666)
+        let controlListener: Int32
+        do { controlListener = try listen(configuration.controlPath, mode: 0o600) } catch {
+            unlink(configuration.socketPath)
+            throw error
+        }
+        let spawner = SpawnService()
+        let start = LoopStart(
+            configuration: configuration, log: log, spawner: spawner, listener: listener, controlListener: controlListener, guardPipe: guardPipe,
+            guardProcess: guardProcess)
+        var thread = pthread_t()
+        let argument = Unmanaged.passRetained(start).toOpaque()
+        let error = pthread_create(&thread, nil, { argument in
+            cpoold_name_thread("poold-loop")
+            Unmanaged<LoopStart>.fromOpaque(argument!).takeRetainedValue().run()
+            return nil
+        }, argument)
+        guard error == 0 else { throw StartError(description: "the loop's thread could not be made: \(String(cString: strerror(error)))") }
+        spawner.runOnMainThread()
+        pthread_join(thread, nil)
+        log.notice("stopped")
+    }
+
+    private static func listen(_ path: String, mode: Int32) throws(StartError) -> Int32 {
+        var error: Int32 = 0
+        let descriptor = cpoold_listen(path, mode, 16_384, &error)
+        if descriptor >= 0 { return descriptor }
+        let reason: String
+        switch error {
+        case EADDRINUSE: reason = "another poold answers there; stop it first or choose another --socket"
+        case ENAMETOOLONG: reason = "the path has \(path.utf8.count) bytes, a socket's path may have 107; choose a shorter one"
+        case EEXIST: reason = "a file that is not a socket is in the way; poold does not remove it"
+        case ENOENT: reason = "its folder does not exist; make it first"
+        case EACCES, EPERM: reason = "no permission to make it there; check the owner and mode of its folder"
+        default: reason = String(cString: strerror(error))
+        }
+        throw StartError(description: "cannot listen on \(path): \(reason)")
+    }
+}
+
+/// What the loop's thread begins with.
+private final class LoopStart: Sendable {
+    private let configuration: Configuration
+    private let log: Logger
+    private let spawner: SpawnService
+    private let listener: Int32
+    private let controlListener: Int32
+    private let guardPipe: Int32
+    private let guardProcess: Int32
+
+    init(configuration: Configuration, log: Logger, spawner: SpawnService, listener: Int32, controlListener: Int32, guardPipe: Int32, guardProcess: Int32) {
+        self.configuration = configuration
+        self.log = log
+        self.spawner = spawner
+        self.listener = listener
+        self.controlListener = controlListener
+        self.guardPipe = guardPipe
+        self.guardProcess = guardProcess
+    }
+
+    func run() {
+        var shell = Shell(
+            configuration: configuration, log: log, spawner: spawner, listener: listener, controlListener: controlListener, guardPipe: guardPipe,
+            guardProcess: guardProcess)
+        shell.run()
+    }
+}

@@ -1,0 +1,43 @@
+import PoolCore
+import PoolWire
+
+/// What callers are told when poold itself ends a call: what happened and what to do.
+enum ErrorText {
+    static func of(_ outcome: Outcome, pool: String, failure: String) -> (Status, String) {
+        switch outcome {
+        case .timeoutWaiting: return (.timeoutWaiting, "the budget ended before a worker of pool \(pool) began the call; it has had no effect")
+        case .timeoutRunning: return (.timeoutRunning, "the budget ended while the call ran in pool \(pool); it may have had effects")
+        case .cancelledWaiting: return (.cancelled, "cancelled before it began")
+        case .cancelledRunning: return (.cancelled, "cancelled while it ran; it may have had effects")
+        case .workerLost:
+            return (.workerLost, "the worker of pool \(pool) ended while the call ran; it may have had effects. Mark calls IDEMPOTENT to have them run again")
+        case .draining: return (.draining, "pool \(pool) is shutting down; the call was not begun")
+        case .shed: return (.overloaded, "pool \(pool) is overloaded and dropped the call unbegun; try again later")
+        case .unavailable: return (.poolUnavailable, unavailable(pool, failure))
+        case .sessionLost: return (.sessionLost, "the worker of this session in pool \(pool) has ended before the call began; the session's next call starts anew")
+        }
+    }
+
+    static func of(_ refusal: Refusal, pool: String, failure: String) -> (Status, String) {
+        let wait = "the predicted wait is \(milliseconds(refusal.predictedWait)) ms"
+        switch refusal.reason {
+        case .queueFull: return (.overloaded, "the queue of pool \(pool) is full; \(wait); try again later or scale the pool")
+        case .bytesFull: return (.overloaded, "bodies that wait in pool \(pool) have reached their limit in bytes; \(wait); try again later")
+        case .wouldExpire: return (.overloaded, "pool \(pool) cannot begin the call within its budget: \(wait)")
+        case .draining: return (.draining, "pool \(pool) takes no new calls: it is draining")
+        case .unavailable: return (.poolUnavailable, unavailable(pool, failure))
+        case .quarantined: return (.quarantined, "this method with this body has killed workers of pool \(pool) before and is refused; see poolctl status")
+        case .sessionLost: return (.sessionLost, "the worker of this session in pool \(pool) has ended; the session's next call starts anew")
+        case .sessionQuota: return (.quotaExceeded, "pool \(pool) has no room for another session; end some or wait until they expire")
+        }
+    }
+
+    private static func unavailable(_ pool: String, _ failure: String) -> String {
+        failure.isEmpty ? "pool \(pool) has no worker that can serve; see poolctl status" : "pool \(pool) cannot start a worker: \(failure)"
+    }
+
+    private static func milliseconds(_ span: Nanoseconds) -> String {
+        let tenths = span / 100_000
+        return "\(tenths / 10).\(tenths % 10)"
+    }
+}

@@ -1,0 +1,169 @@
+import Glibc
+import Logging
+import PoolCore
+import PoolWire
+
+extension Shell {
+    /// One whole frame of a caller.
+    @inline(__always) mutating func clientFrame(_ index: Int, _ header: Header, _ body: UnsafeRawBufferPointer) {
+        if header.type == FrameType.call.rawValue {
+            call(index, header, body)
+        } else {
+            otherClientFrame(index, header, body)
+        }
+        connections[index].hasSpoken = true
+    }
+
+    // MARK: - CALL
+
+    private mutating func call(_ index: Int, _ header: Header, _ body: UnsafeRawBufferPointer) {
+        guard header.flags & (FrameFlags.memfd | FrameFlags.end) == FrameFlags.end else {
+            return refuseConnection(
+                index, .badFrame, header.flags & FrameFlags.memfd != 0 ? "flag MEMFD needs the feature MEMFD, which was not agreed" : "a CALL without END needs the feature STREAM, which was not agreed")
+        }
+        guard header.id != 0 else { return refuseConnection(index, .badFrame, "a CALL needs an id other than 0") }
+        var payload = body
+        var number = header.code
+        if header.flags & (FrameFlags.named | FrameFlags.meta) != 0 {
+            let layout: CallLayout
+            do { layout = try CallLayout(flags: header.flags, body: body) } catch { return refuseConnection(index, .badFrame, error.text) }
+            if header.flags & FrameFlags.named != 0 {
+                guard header.code == 0 else { return refuseConnection(index, .badFrame, "a NAMED CALL needs code 0, not \(header.code)") }
+                let name = String(decoding: body[layout.name], as: UTF8.self)
+                guard let known = methodNumbers[name] else { return refuseName(index, header, name) }
+                number = known
+            }
+            if header.flags & FrameFlags.meta == 0 {
+                payload = UnsafeRawBufferPointer(rebasing: body[layout.payload])
+            } else if header.flags & FrameFlags.named != 0 {
+                return callWithMeta(index, header, number, body, layout)
+            }
+        }
+        admit(index, header, number, payload)
+    }
+
+    /// META and NAMED together: the name between them is taken out.
+    private mutating func callWithMeta(_ index: Int, _ header: Header, _ number: UInt16, _ body: UnsafeRawBufferPointer, _ layout: CallLayout) {
+        let joined = Array(body[layout.meta]) + Array(body[layout.payload])
+        joined.withUnsafeBytes { admit(index, header, number, $0) }
+    }
+
+    private mutating func admit(_ index: Int, _ header: Header, _ number: UInt16, _ payload: UnsafeRawBufferPointer) {
+        guard number > 0, Int(number) <= methodCount else {
+            return answer(index, header.id, .noSuchMethod, "method number \(number) was never given on this connection; numbers come in WELCOME and METHODS, or call by name")
+        }
+        let method = globalMethods[Int(number) - 1]
+        let pool = Int(method.pool)
+        guard !method.isWithdrawn else {
+            return answer(index, header.id, .methodGone, "method number \(number) was withdrawn; see METHODS, or call by name")
+        }
+        guard connections[index].callCount < Int32(configuration.callsPerConnection) else {
+            return answer(index, header.id, .quotaExceeded, "\(configuration.callsPerConnection) calls are in flight on this connection, its limit; wait for answers or open another")
+        }
+        arrivalConnection = index
+        arrivalHeader = header
+        arrivalBody = payload
+        arrivalMethod = method.method
+        var hash: UInt64 = 0
+        if pools[pool].machine.wantsBodyHash { hash = Self.hash(method: method.method, payload) }
+        let arrival = Arrival(
+            identity: IdentityID(index: connections[index].identity), method: MethodID(index: method.method),
+            priority: Priority(rawValue: header.priority) ?? .normal, idempotent: header.flags & FrameFlags.idempotent != 0,
+            session: header.session, budget: header.time, bodyBytes: UInt32(payload.count), bodyHash: hash)
+        handle(pool, .callArrived(arrival))
+        arrivalConnection = -1
+    }
+
+    /// FNV-1a over the method and the body; 0 is kept for "not hashed".
+    static func hash(method: UInt16, _ body: UnsafeRawBufferPointer) -> UInt64 {
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325 ^ UInt64(method)
+        for byte in body { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        return hash == 0 ? 1 : hash
+    }
+
+    private mutating func refuseName(_ index: Int, _ header: Header, _ name: String) {
+        let dot = name.firstIndex(of: ".")
+        let poolName = dot.map { String(name[..<$0]) } ?? name
+        for pool in 0..<poolCount where pools[pool].configuration.name == poolName {
+            if pools[pool].methods.isEmpty {
+                let reason = pools[pool].failure.isEmpty ? "no worker of pool \(poolName) is ready yet" : "pool \(poolName) cannot start: \(pools[pool].failure)"
+                return answer(index, header.id, .poolUnavailable, time: 1_000_000_000, reason)
+            }
+            let known = pools[pool].methods.map(\.name).joined(separator: ", ")
+            return answer(index, header.id, .noSuchMethod, "pool \(poolName) has no method \(dot == nil ? "without a name" : String(name[name.index(after: dot!)...])); it has: \(known)")
+        }
+        var names: [String] = []
+        for pool in 0..<poolCount { names.append(pools[pool].configuration.name) }
+        answer(index, header.id, .noSuchPool, "there is no pool \(poolName); there are: \(names.joined(separator: ", ")). A method is named pool.method")
+    }
+
+    mutating func answer(_ index: Int, _ id: UInt64, _ status: Status, time: UInt64 = 0, _ text: String) {
+        appendError(index, id: id, status, time: time, text)
+    }
+
+    // MARK: - The rest
+
+    private mutating func otherClientFrame(_ index: Int, _ header: Header, _ body: UnsafeRawBufferPointer) {
+        switch FrameType(rawValue: header.type) {
+        case .hello: hello(index, body)
+        case .cancel: cancel(index, header.id)
+        case .ping:
+            guard body.count <= 1024 else { return refuseConnection(index, .badFrame, "PING takes at most 1024 bytes, not \(body.count)") }
+            appendFrame(index, Header(.pong, id: header.id, time: header.time), body)
+        case .chunk, .window: refuseConnection(index, .badFrame, "CHUNK and WINDOW need the feature STREAM, which was not agreed")
+        case .release: refuseConnection(index, .badFrame, "RELEASE needs the feature MEMFD, which was not agreed")
+        case .control: refuseConnection(index, .badFrame, "CONTROL belongs on the control socket, \(configuration.controlPath)")
+        case .call, .welcome, .methods, .result, .error, .pong, .drain, nil:
+            refuseConnection(index, .badFrame, "a client does not send frame type \(header.type)")
+        }
+    }
+
+    private mutating func hello(_ index: Int, _ body: UnsafeRawBufferPointer) {
+        guard !connections[index].hasSpoken else { return refuseConnection(index, .badFrame, "HELLO must be the first frame") }
+        let hello: Hello
+        do { hello = try Hello(reading: body) } catch { return refuseConnection(index, .badFrame, error.text) }
+        guard hello.lowestVersion <= 1, hello.highestVersion >= 1 else {
+            return refuseConnection(index, .unsupportedVersion, "this poold speaks version 1, you \(hello.lowestVersion) to \(hello.highestVersion)")
+        }
+        connections[index].greeted = true
+        welcomeBody.withUnsafeBytes { appendFrame(index, Header(.welcome), $0) }
+        if isStopping { appendFrame(index, Header(.drain)) }
+    }
+
+    private mutating func cancel(_ index: Int, _ id: UInt64) {
+        var reference = connections[index].firstCall
+        while reference != .none {
+            let context = pools[reference.pool].contexts + reference.index
+            if context.pointee.clientID == id {
+                handle(reference.pool, .callCancelled(context.pointee.call))
+                return
+            }
+            reference = context.pointee.next
+        }
+    }
+
+    // MARK: - Method numbers
+
+    mutating func rebuildWelcome() {
+        var entries: [MethodEntry] = []
+        for number in 0..<methodCount where !globalMethods[number].isWithdrawn { entries.append(entry(number)) }
+        welcomeBody = Welcome(calls: UInt16(min(configuration.callsPerConnection, 65_535)), largestBody: UInt32(configuration.largestBody), methods: entries).encoded
+    }
+
+    private func entry(_ place: Int) -> MethodEntry {
+        let method = globalMethods[place]
+        let pool = Int(method.pool)
+        let known = pools[pool].methods[Int(method.method)]
+        return MethodEntry(number: UInt16(place + 1), codec: known.codec, flags: known.flags, name: "\(pools[pool].configuration.name).\(known.name)")
+    }
+
+    /// Tells every greeted caller of methods that came since `first`.
+    mutating func announce(from first: Int) {
+        guard methodCount > first else { return }
+        rebuildWelcome()
+        let body = MethodEntry.encoded((first..<methodCount).map { entry($0) })
+        for index in 0..<usedConnections where connections[index].role == .client && connections[index].greeted {
+            body.withUnsafeBytes { appendFrame(index, Header(.methods), $0) }
+        }
+    }
+}

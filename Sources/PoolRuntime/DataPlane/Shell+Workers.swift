@@ -1,0 +1,117 @@
+import CPoold
+import Glibc
+import Logging
+import PoolCore
+import PoolWire
+
+extension Shell {
+    /// One whole frame of a worker.
+    @inline(__always) mutating func workerFrame(_ index: Int, _ header: Header, _ body: UnsafeRawBufferPointer) {
+        let pool = Int(connections[index].pool)
+        let slot = Int(connections[index].slot)
+        let worker = WorkerID(slot: UInt16(slot), generation: pools[pool].workers[slot].generation)
+        if header.type == FrameType.result.rawValue {
+            replyHeader = header
+            replyBody = body
+            handle(pool, .workerReplied(worker, number: header.id, kind: .result, ran: header.time))
+        } else {
+            otherWorkerFrame(index, pool, worker, header, body)
+        }
+    }
+
+    private mutating func otherWorkerFrame(_ index: Int, _ pool: Int, _ worker: WorkerID, _ header: Header, _ body: UnsafeRawBufferPointer) {
+        switch FrameType(rawValue: header.type) {
+        case .error where header.id == 0:
+            let text = String(decoding: body.prefix(65_536), as: UTF8.self)
+            pools[pool].failure = text
+            log.error(
+                "worker cannot serve", metadata: metadata(pool, worker).merging(["reason": "\(text)"]) { $1 })
+            handle(pool, .workerSetupFailed(worker))
+        case .error:
+            guard let status = Status(rawValue: header.code) else { return workerBroke(index, "ERROR with unknown status \(header.code)") }
+            replyHeader = header
+            replyBody = body
+            let kind: ReplyKind
+            switch (status, header.time) {
+            case (.cancelled, 0): kind = .unrunRevoked
+            case (.timeoutWaiting, 0): kind = .unrunExpired
+            case (.cancelled, _): kind = .interrupted
+            default: kind = .error
+            }
+            handle(pool, .workerReplied(worker, number: header.id, kind: kind, ran: header.time))
+        case .pong: handle(pool, .workerPonged(worker))
+        case .hello:
+            guard !connections[index].hasSpoken else { return workerBroke(index, "HELLO must be the first frame") }
+            do {
+                let hello = try Hello(reading: body)
+                guard hello.lowestVersion <= 1, hello.highestVersion >= 1 else {
+                    return workerBroke(index, "it speaks versions \(hello.lowestVersion) to \(hello.highestVersion), poold speaks 1")
+                }
+            } catch { return workerBroke(index, error.text) }
+            connections[index].hasSpoken = true
+            let window = UInt16(pools[pool].machine.policy.window)
+            let welcome = Welcome(calls: window, largestBody: UInt32(configuration.largestBody), methods: []).encoded
+            welcome.withUnsafeBytes { appendFrame(index, Header(.welcome), $0) }
+        case .methods:
+            guard connections[index].hasSpoken else { return workerBroke(index, "METHODS before HELLO") }
+            do { learn(pool, worker, try MethodEntry.readList(body)) } catch { workerBroke(index, error.text) }
+        case .result, .welcome, .call, .chunk, .cancel, .window, .release, .ping, .drain, .control, nil:
+            workerBroke(index, "a worker does not send frame type \(header.type)")
+        }
+    }
+
+    /// Set-up has succeeded: its method numbers, and methods that the pool has not seen.
+    private mutating func learn(_ pool: Int, _ worker: WorkerID, _ list: [MethodEntry]) {
+        let before = methodCount
+        var numbers: [UInt16] = []
+        for entry in list {
+            let method: UInt16
+            if let known = pools[pool].methodByName[entry.name] {
+                method = known
+            } else {
+                guard pools[pool].methods.count < PoolPolicy.maximumMethods, methodCount < Self.maximumMethods else {
+                    log.error("too many methods; the rest cannot be called", metadata: metadata(pool, worker))
+                    break
+                }
+                method = UInt16(pools[pool].methods.count)
+                globalMethods[methodCount] = GlobalMethod(pool: UInt16(pool), method: method, isWithdrawn: false)
+                methodCount += 1
+                pools[pool].methods.append(PoolMethod(name: entry.name, codec: entry.codec, flags: entry.flags, number: UInt16(methodCount)))
+                pools[pool].methodByName[entry.name] = method
+                methodNumbers["\(pools[pool].configuration.name).\(entry.name)"] = UInt16(methodCount)
+            }
+            while numbers.count <= Int(method) { numbers.append(0) }
+            numbers[Int(method)] = entry.number
+        }
+        pools[pool].workers[Int(worker.slot)].numbers = numbers
+        pools[pool].failure = ""
+        announce(from: before)
+        startEnded(pool, worker)
+        handle(pool, .workerReady(worker))
+    }
+
+    /// What it sends cannot be trusted any more.
+    mutating func workerBroke(_ index: Int, _ text: String) {
+        let pool = Int(connections[index].pool)
+        let slot = Int(connections[index].slot)
+        let worker = WorkerID(slot: UInt16(slot), generation: pools[pool].workers[slot].generation)
+        log.error("worker broke the protocol and is replaced", metadata: metadata(pool, worker).merging(["fault": "\(text)"]) { $1 })
+        closeConnection(index)
+        handle(pool, .workerBroken(worker))
+    }
+
+    mutating func workerEnded(_ index: Int) {
+        let pool = Int(connections[index].pool)
+        let slot = Int(connections[index].slot)
+        let worker = WorkerID(slot: UInt16(slot), generation: pools[pool].workers[slot].generation)
+        closeConnection(index)
+        // Most often it is dying and its exit is next; who closes and lives is ended by the machine.
+        reapChildren()
+        guard pools[pool].workers[slot].generation == worker.generation, pools[pool].workers[slot].pid > 0 else { return }
+        handle(pool, .workerClosed(worker))
+    }
+
+    func metadata(_ pool: Int, _ worker: WorkerID) -> Logger.Metadata {
+        ["pool": "\(pools[pool].configuration.name)", "worker": "\(worker.slot).\(worker.generation)", "pid": "\(pools[pool].workers[Int(worker.slot)].pid)"]
+    }
+}

@@ -1,0 +1,255 @@
+import CPoold
+import Glibc
+import Logging
+import PoolCore
+import PoolWire
+
+/// What an epoll event belongs to: kind in the top byte, 24 bits of generation, 32 bits of index.
+enum TokenKind: UInt64 {
+    case listener = 1
+    case controlListener, connection, signal, spawnOutcome, output, template
+
+    func token(index: Int, generation: UInt32 = 0) -> UInt64 { rawValue << 56 | UInt64(generation & 0xFF_FFFF) << 32 | UInt64(index) }
+}
+
+/// A method as clients know it: its number on every connection is its place here plus 1. Numbers only grow.
+struct GlobalMethod: BitwiseCopyable {
+    var pool: UInt16
+    var method: UInt16
+    var isWithdrawn: Bool
+}
+
+/// The loop: owns the machines, the workers and the connections; nothing else touches them.
+///
+/// What belongs together stands in one file each: `+Connections` (accept, read, write, close), `+Clients` (frames of callers),
+/// `+Effects` (what the machines want done), `+Workers` (frames of workers), `+Processes` (birth and death), `+Templates`, `+Control`.
+struct Shell: ~Copyable {
+    static let scratchBytes = 256 << 10
+    static let eventsPerTurn = 512
+    static let maximumMethods = 65_535
+
+    let configuration: Configuration
+    let log: Logger
+    let spawner: SpawnService
+    let started: UInt64
+    var now: UInt64
+    var isOver = false
+    var isStopping = false
+
+    let epoll: Int32
+    var listener: Int32 = -1
+    var controlListener: Int32 = -1
+    var isListening = false
+    /// Callers are let in when every pool has a worker or has failed once, or at this time.
+    var openAt: UInt64
+    let signals: Int32
+    /// Spent for one accept when no descriptor is left.
+    var reserve: Int32
+
+    let scratch: UnsafeMutableRawPointer
+    var blocks = BlockPool()
+    let connections: UnsafeMutablePointer<Connection>
+    let connectionCapacity: Int
+    var connectionCount = 0
+    var usedConnections = 0
+    var freeConnections: [Int32] = []
+    let dirty: UnsafeMutablePointer<Int32>
+    var dirtyCount = 0
+
+    let pools: UnsafeMutablePointer<PoolEntry>
+    let poolCount: Int
+    var effects = EffectBuffer()
+    var host: HostMachine
+    var hostEffects: [HostMachine.Effect] = []
+
+    let globalMethods: UnsafeMutablePointer<GlobalMethod>
+    var methodCount = 0
+    var methodNumbers: [String: UInt16] = [:]
+    var welcomeBody: [UInt8] = []
+
+    var identities: [UInt32: UInt16] = [:]
+    /// Every process that poold made, by pid.
+    var children: [Int32: Child] = [:]
+    /// Spawn orders on their way, by ticket.
+    var orders: [UInt64: PendingSpawn] = [:]
+    var nextTicket: UInt64 = 1
+    /// Forks that a template has not reported yet: their deaths must not be taken for strangers'.
+    var pendingForks = 0
+    var guardPipe: Int32
+    var guardProcess: Int32
+    var orphansReaped: UInt64 = 0
+
+    // The frame at hand, while its effects are carried out.
+    var arrivalConnection = -1
+    var arrivalMethod: UInt16 = 0
+    var arrivalHeader = Header(.ping)
+    var arrivalBody = UnsafeRawBufferPointer(start: nil, count: 0)
+    var replyHeader = Header(.ping)
+    var replyBody = UnsafeRawBufferPointer(start: nil, count: 0)
+
+    init(configuration: Configuration, log: Logger, spawner: SpawnService, listener: Int32, controlListener: Int32, guardPipe: Int32, guardProcess: Int32) {
+        self.configuration = configuration
+        self.log = log
+        self.spawner = spawner
+        self.listener = listener
+        self.controlListener = controlListener
+        self.guardPipe = guardPipe
+        self.guardProcess = guardProcess
+        now = cpoold_now()
+        started = now
+        openAt = now + 10_000_000_000
+        epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
+        signals = cpoold_signalfd()
+        reserve = cpoold_open_null()
+        scratch = malloc(Self.scratchBytes)!
+        let limit = Int(cpoold_raise_descriptor_limit())
+        connectionCapacity = min(configuration.maximumConnections, max(limit, 256)) + PoolPolicy.maximumWorkerSlots
+        // Zeroed pages that are not touched cost nothing.
+        connections = calloc(connectionCapacity, MemoryLayout<Connection>.stride)!.bindMemory(to: Connection.self, capacity: connectionCapacity)
+        dirty = calloc(4 * connectionCapacity, MemoryLayout<Int32>.stride)!.bindMemory(to: Int32.self, capacity: 4 * connectionCapacity)
+        globalMethods = calloc(Self.maximumMethods, MemoryLayout<GlobalMethod>.stride)!.bindMemory(to: GlobalMethod.self, capacity: Self.maximumMethods)
+        host = HostMachine(startingAtOnce: configuration.startingAtOnce)
+        poolCount = configuration.pools.count
+        pools = UnsafeMutablePointer<PoolEntry>.allocate(capacity: max(1, poolCount))
+        for (index, pool) in configuration.pools.enumerated() {
+            (pools + index).initialize(to: PoolEntry(configuration: pool, seed: now &+ UInt64(index)))
+        }
+        rebuildWelcome()
+        watch(signals, .signal)
+        watch(spawner.outcomeEvent, .spawnOutcome)
+        if controlListener >= 0 { watch(controlListener, .controlListener) }
+    }
+
+    func watch(_ descriptor: Int32, _ kind: TokenKind, index: Int = 0, generation: UInt32 = 0) {
+        _ = cpoold_epoll_control(epoll, EPOLL_CTL_ADD, descriptor, EPOLLIN.rawValue, kind.token(index: index, generation: generation))
+    }
+
+    /// The loop thread's life.
+    mutating func run() {
+        for pool in 0..<poolCount {
+            startTemplate(pool)
+            handle(pool, .timer)
+        }
+        let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: Self.eventsPerTurn)
+        while !isOver {
+            let count = cpoold_epoll_wait(epoll, events, Int32(Self.eventsPerTurn), timeout())
+            now = cpoold_now()
+            if count > 0 {
+                for index in 0..<Int(count) { dispatch(events + index) }
+            }
+            turn()
+        }
+        events.deallocate()
+        spawner.finish()
+    }
+
+    private func timeout() -> Int64 {
+        var next = UInt64.max
+        for pool in 0..<poolCount { next = min(next, pools[pool].deadline, pools[pool].template.restartAt) }
+        if !isListening && listener >= 0 { next = min(next, openAt) }
+        guard next != .max else { return -1 }
+        let current = cpoold_now()
+        return next > current ? Int64(min(next - current, 3_600_000_000_000)) : 0
+    }
+
+    @inline(__always) private mutating func dispatch(_ event: UnsafePointer<epoll_event>) {
+        let token = cpoold_epoll_data(event)
+        let index = Int(token & 0xFFFF_FFFF)
+        let generation = UInt32(token >> 32 & 0xFF_FFFF)
+        switch TokenKind(rawValue: token >> 56) {
+        case .connection:
+            guard connections[index].role != .free, connections[index].generation & 0xFF_FFFF == generation else { return }
+            let mask = event.pointee.events
+            if mask & EPOLLOUT.rawValue != 0 { flush(index) }
+            guard connections[index].role != .free, connections[index].generation & 0xFF_FFFF == generation else { return }
+            if mask & (EPOLLIN.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 { readable(index) }
+        case .listener: acceptAll(listener, .client)
+        case .controlListener: acceptAll(controlListener, .control)
+        case .signal: takeSignals()
+        case .spawnOutcome: takeOutcomes()
+        case .output: readOutput(index, generation)
+        case .template: readTemplate(index)
+        case nil: return
+        }
+    }
+
+    /// The end of a turn: timers, then one write for each connection that has something to say.
+    private mutating func turn() {
+        for pool in 0..<poolCount {
+            if pools[pool].deadline <= now { handle(pool, .timer) }
+            if pools[pool].template.restartAt <= now { startTemplate(pool) }
+        }
+        if !isListening && listener >= 0 { openWhenReady() }
+        var at = 0
+        while at < dirtyCount {
+            let index = Int(dirty[at])
+            at += 1
+            connections[index].isDirty = false
+            if connections[index].role != .free { flush(index) }
+        }
+        dirtyCount = 0
+    }
+
+    /// Who calls before the first worker is there would learn no method: they wait in the listen queue.
+    private mutating func openWhenReady() {
+        var all = true
+        for pool in 0..<poolCount where pools[pool].methods.isEmpty && pools[pool].failure.isEmpty && pools[pool].configuration.policy.workers > 0 { all = false }
+        guard all || now >= openAt else { return }
+        isListening = true
+        watch(listener, .listener)
+        log.notice("accepting calls", metadata: ["socket": "\(configuration.socketPath)"])
+    }
+
+    private mutating func takeSignals() {
+        while true {
+            let signal = cpoold_next_signal(signals)
+            switch signal {
+            case 0: return
+            case SIGCHLD: reapChildren()
+            case SIGTERM, SIGINT: stop()
+            default: continue
+            }
+        }
+    }
+
+    /// First: refuse new calls and finish those in flight. Second: at once.
+    mutating func stop() {
+        if isStopping {
+            log.notice("stopping at once")
+            for pool in 0..<poolCount { handle(pool, .shutdownNow) }
+            return
+        }
+        isStopping = true
+        log.notice("stopping", metadata: ["limit_seconds": "\(configuration.shutdownLimit / 1_000_000_000)"])
+        if listener >= 0 {
+            close(listener)
+            unlink(configuration.socketPath)
+            listener = -1
+        }
+        for index in 0..<usedConnections where connections[index].role == .client && connections[index].greeted {
+            appendFrame(index, Header(.drain))
+        }
+        for pool in 0..<poolCount {
+            stopTemplate(pool)
+            handle(pool, .shutdown(limit: configuration.shutdownLimit))
+        }
+        endWhenStopped()
+    }
+
+    mutating func endWhenStopped() {
+        guard isStopping else { return }
+        for pool in 0..<poolCount where !pools[pool].isStopped || pools[pool].template.pid > 0 { return }
+        // What was answered last still has to leave.
+        for index in 0..<usedConnections where connections[index].role != .free && connections[index].outputEnd > connections[index].outputStart {
+            flush(index)
+        }
+        if controlListener >= 0 { unlink(configuration.controlPath) }
+        isOver = true
+    }
+
+    /// One event into one machine, then everything it wants done.
+    @inline(__always) mutating func handle(_ pool: Int, _ event: Event) {
+        pools[pool].machine.handle(event, now: Instant(nanoseconds: now), into: &effects)
+        carryOut(pool)
+    }
+}

@@ -1,0 +1,69 @@
+import Glibc
+
+/// Lines of one worker's stdout or stderr: cut, cleaned, limited in rate; the tail is kept for after its death.
+struct OutputCapture {
+    static let maximumLine = 8192
+    static let maximumTail = 4096
+    /// Lines a second, and at once.
+    static let rate = 100.0
+    static let burst = 1000.0
+
+    let descriptor: Int32
+    let stream: String
+    private var line: [UInt8] = []
+    private var isCut = false
+    private(set) var tail: [UInt8] = []
+    private var allowance = OutputCapture.burst
+    private var refilled: UInt64 = 0
+    private(set) var suppressed = 0
+
+    init(descriptor: Int32, stream: String) {
+        self.descriptor = descriptor
+        self.stream = stream
+    }
+
+    /// Takes what was read; gives whole lines to `sink`.
+    mutating func take(_ bytes: UnsafeRawBufferPointer, now: UInt64, sink: (String) -> Void) {
+        for byte in bytes {
+            if byte == 0x0A {
+                emit(now: now, sink: sink)
+            } else if line.count < Self.maximumLine {
+                line.append(byte)
+            } else {
+                isCut = true
+            }
+        }
+    }
+
+    mutating func finish(now: UInt64, sink: (String) -> Void) {
+        if !line.isEmpty { emit(now: now, sink: sink) }
+        if suppressed > 0 {
+            sink("\(suppressed) lines suppressed, more than \(Int(Self.rate)) a second")
+            suppressed = 0
+        }
+    }
+
+    private mutating func emit(now: UInt64, sink: (String) -> Void) {
+        defer {
+            line.removeAll(keepingCapacity: true)
+            isCut = false
+        }
+        tail.append(contentsOf: line.suffix(Self.maximumTail - 1))
+        tail.append(0x0A)
+        if tail.count > Self.maximumTail { tail.removeFirst(tail.count - Self.maximumTail) }
+        allowance = min(Self.burst, allowance + Double(now - refilled) / 1e9 * Self.rate)
+        refilled = now
+        guard allowance >= 1 else {
+            suppressed += 1
+            return
+        }
+        if suppressed > 0 {
+            sink("\(suppressed) lines suppressed, more than \(Int(Self.rate)) a second")
+            suppressed = 0
+        }
+        allowance -= 1
+        // Control characters would let a worker write what it likes to a terminal.
+        for index in line.indices where line[index] < 0x20 && line[index] != 0x09 || line[index] == 0x7F { line[index] = 0x3F }
+        sink(String(decoding: line, as: UTF8.self) + (isCut ? " …(cut)" : ""))
+    }
+}

@@ -1,0 +1,208 @@
+import CPoold
+import Glibc
+import Logging
+import PoolCore
+import PoolWire
+
+extension Shell {
+    /// Starts a pool's template, at first and after it died. Meanwhile workers wait for it, or start cold once it has failed.
+    mutating func startTemplate(_ pool: Int) {
+        pools[pool].template.restartAt = .max
+        guard pools[pool].configuration.usesTemplate, pools[pool].template.pid == 0, pools[pool].template.ticket == 0, !isStopping else { return }
+        var pair: [Int32] = [-1, -1]
+        guard socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &pair) == 0 else { return templateFailed(pool, text(of: errno)) }
+        _ = fcntl(pair[0], F_SETFL, O_NONBLOCK)
+        var ends: [[Int32]] = []
+        for _ in 0..<2 {
+            var pipe: [Int32] = [-1, -1]
+            guard cpoold_pipe(&pipe) == 0 else {
+                for descriptor in pair + ends.flatMap({ $0 }) { close(descriptor) }
+                return templateFailed(pool, text(of: EMFILE))
+            }
+            _ = fcntl(pipe[0], F_SETFL, O_NONBLOCK)
+            ends.append(pipe)
+        }
+        let ticket = nextTicket
+        nextTicket += 1
+        let configuration = pools[pool].configuration
+        let order = SpawnOrder(
+            ticket: ticket, path: configuration.python, arguments: [configuration.python, "-m", "poold.template", configuration.module],
+            environment: environment(pool, []), descriptors: [-1, ends[0][1], ends[1][1], pair[1]])
+        pools[pool].template.control = pair[0]
+        pools[pool].template.output = [OutputCapture(descriptor: ends[0][0], stream: "stdout"), OutputCapture(descriptor: ends[1][0], stream: "stderr")]
+        pools[pool].template.childEnds = [pair[1], ends[0][1], ends[1][1]]
+        pools[pool].template.ticket = ticket
+        if pools[pool].template.failures == 0 { pools[pool].template.state = .starting }
+        orders[ticket] = .template(pool: pool)
+        if !spawner.submit(order) {
+            orders[ticket] = nil
+            pools[pool].template.ticket = 0
+            discardTemplate(pool)
+            templateFailed(pool, "too many processes are being spawned")
+        }
+    }
+
+    mutating func templateSpawned(_ pool: Int, _ outcome: SpawnOutcome) {
+        pools[pool].template.ticket = 0
+        for descriptor in pools[pool].template.childEnds { close(descriptor) }
+        pools[pool].template.childEnds = []
+        guard outcome.pid > 0 else {
+            discardTemplate(pool)
+            templateFailed(pool, "\(outcome.step): \(text(of: outcome.error))")
+            return
+        }
+        pools[pool].template.pid = outcome.pid
+        children[outcome.pid] = .template(pool: pool)
+        if guardPipe >= 0 { _ = cpoold_guard_tell(guardPipe, outcome.pid, true) }
+        watch(pools[pool].template.control, .template, index: pool)
+        for stream in 0..<2 {
+            watch(pools[pool].template.output[stream].descriptor, .output, index: OutputPlace(pool: pool, slot: 0, stream: stream, isTemplate: true).packed)
+        }
+        if isStopping { stopTemplate(pool) }
+    }
+
+    private mutating func discardTemplate(_ pool: Int) {
+        if pools[pool].template.control >= 0 { close(pools[pool].template.control) }
+        pools[pool].template.control = -1
+        for descriptor in pools[pool].template.childEnds { close(descriptor) }
+        pools[pool].template.childEnds = []
+        for output in pools[pool].template.output { close(output.descriptor) }
+        pools[pool].template.output = []
+    }
+
+    /// Who waited for it starts cold; it is tried again later, later each time.
+    private mutating func templateFailed(_ pool: Int, _ reason: String) {
+        pools[pool].template.state = .failed
+        pools[pool].template.failures += 1
+        let wait = min(UInt64(200_000_000) << UInt64(min(pools[pool].template.failures, 8)), 30_000_000_000)
+        if !isStopping {
+            pools[pool].template.restartAt = now + wait
+            log.warning(
+                "template is gone; workers start cold until it is back",
+                metadata: ["pool": "\(pools[pool].configuration.name)", "reason": "\(reason)", "retry_milliseconds": "\(wait / 1_000_000)"])
+        }
+        let waiting = pools[pool].template.waiting
+        pools[pool].template.waiting = []
+        for worker in waiting { spawnCold(pool, worker) }
+    }
+
+    // MARK: - Forking
+
+    /// Passes the worker's descriptors to the template, which answers with its pid.
+    mutating func fork(_ pool: Int, _ worker: WorkerID) {
+        let entry = pools[pool].workers + Int(worker.slot)
+        guard entry.pointee.generation == worker.generation, entry.pointee.socket >= 0 else { return }
+        var order: [UInt8] = [UInt8(ascii: "S")]
+        order.appendBigEndian(UInt32(worker.slot))
+        order.appendBigEndian(UInt64(worker.generation))
+        let child = entry.pointee.childDescriptors
+        let descriptors = [child[0], child[1], entry.pointee.stack, child[2], child[3]]
+        guard cpoold_send_descriptors(pools[pool].template.control, order, order.count, descriptors, Int32(descriptors.count)) == order.count else {
+            spawnCold(pool, worker)
+            return
+        }
+        pools[pool].template.asked.append(worker)
+        pendingForks += 1
+    }
+
+    mutating func readTemplate(_ pool: Int) {
+        guard pools[pool].template.control >= 0 else { return }
+        while pools[pool].template.control >= 0 {
+            let count = recv(pools[pool].template.control, scratch, 65_536, 0)
+            if count < 0 && (errno == EAGAIN || errno == EINTR) { break }
+            guard count > 0 else {
+                // It closed its end: its exit follows.
+                _ = cpoold_epoll_control(epoll, EPOLL_CTL_DEL, pools[pool].template.control, 0, 0)
+                break
+            }
+            let message = [UInt8](UnsafeRawBufferPointer(start: scratch, count: count))
+            templateSays(pool, message)
+        }
+        reapChildren()
+    }
+
+    private mutating func templateSays(_ pool: Int, _ message: [UInt8]) {
+        switch message[0] {
+        case UInt8(ascii: "R"):
+            pools[pool].template.state = .ready
+            pools[pool].template.failures = 0
+            log.info("template is ready", metadata: ["pool": "\(pools[pool].configuration.name)", "pid": "\(pools[pool].template.pid)"])
+            let waiting = pools[pool].template.waiting
+            pools[pool].template.waiting = []
+            for worker in waiting { fork(pool, worker) }
+        case UInt8(ascii: "F"):
+            let reason = String(decoding: message.dropFirst(), as: UTF8.self)
+            pools[pool].template.refusal = reason
+        case UInt8(ascii: "W") where message.count == 17, UInt8(ascii: "E") where message.count >= 13:
+            answered(pool, message)
+        default:
+            log.error("template sent rubbish and is ended", metadata: ["pool": "\(pools[pool].configuration.name)"])
+            if pools[pool].template.pid > 0 { Glibc.kill(pools[pool].template.pid, SIGKILL) }
+        }
+    }
+
+    private mutating func answered(_ pool: Int, _ message: [UInt8]) {
+        func integer(_ range: Range<Int>) -> UInt64 { message[range].reduce(0) { $0 << 8 | UInt64($1) } }
+        let slot = integer(1..<5)
+        guard slot < UInt64(pools[pool].workerCapacity), let generation = UInt32(exactly: integer(5..<13)) else { return }
+        let worker = WorkerID(slot: UInt16(slot), generation: generation)
+        guard let at = pools[pool].template.asked.firstIndex(of: worker) else { return }
+        pools[pool].template.asked.remove(at: at)
+        pendingForks -= 1
+        guard pools[pool].workers[Int(slot)].generation == generation, pools[pool].workers[Int(slot)].socket >= 0 else { return }
+        if message[0] == UInt8(ascii: "E") {
+            let reason = String(decoding: message.dropFirst(13), as: UTF8.self)
+            log.error("template could not fork", metadata: ["pool": "\(pools[pool].configuration.name)", "reason": "\(reason)"])
+            fail(pool, worker, EAGAIN)
+            return
+        }
+        let pid = Int32(truncatingIfNeeded: integer(13..<17))
+        guard pid > 1, children[pid] == nil, cpoold_is_child(pid) else {
+            log.error("template named a process that is not poold's child", metadata: ["pool": "\(pools[pool].configuration.name)", "pid": "\(pid)"])
+            fail(pool, worker, ECHILD)
+            return
+        }
+        born(pool, worker, pid: pid)
+    }
+
+    // MARK: - Its end
+
+    mutating func stopTemplate(_ pool: Int) {
+        pools[pool].template.restartAt = .max
+        if pools[pool].template.pid > 0 { Glibc.kill(pools[pool].template.pid, SIGKILL) }
+    }
+
+    mutating func templateExited(_ pool: Int, _ pid: Int32) {
+        // It may have answered before it died.
+        while pools[pool].template.control >= 0 {
+            let count = recv(pools[pool].template.control, scratch, 65_536, 0)
+            guard count > 0 else { break }
+            templateSays(pool, [UInt8](UnsafeRawBufferPointer(start: scratch, count: count)))
+        }
+        if guardPipe >= 0 { _ = cpoold_guard_tell(guardPipe, pid, false) }
+        var status: Int32 = 0
+        _ = cpoold_reap(pid, &status)
+        children[pid] = nil
+        pools[pool].template.pid = 0
+        let log = self.log
+        let name = pools[pool].configuration.name
+        for stream in pools[pool].template.output.indices {
+            let count = read(pools[pool].template.output[stream].descriptor, scratch, 65_536)
+            let tag: Logger.Metadata = ["pool": "\(name)", "template": "\(pid)", "stream": "\(pools[pool].template.output[stream].stream)"]
+            if count > 0 {
+                pools[pool].template.output[stream].take(UnsafeRawBufferPointer(start: scratch, count: count), now: now) { log.info("worker says", metadata: tag.merging(["line": "\($0)"]) { $1 }) }
+            }
+            pools[pool].template.output[stream].finish(now: now) { log.info("worker says", metadata: tag.merging(["line": "\($0)"]) { $1 }) }
+        }
+        discardTemplate(pool)
+        // Forks that it did not report: the child sees its socket close and ends; another is started.
+        let asked = pools[pool].template.asked
+        pools[pool].template.asked = []
+        pendingForks -= asked.count
+        for worker in asked { respawnCold(pool, worker) }
+        let refusal = pools[pool].template.refusal
+        pools[pool].template.refusal = ""
+        templateFailed(pool, refusal.isEmpty ? (status >= 1000 ? "signal \(status - 1000)" : "exit status \(status)") : refusal)
+        endWhenStopped()
+    }
+}
