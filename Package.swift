@@ -55,7 +55,8 @@ let package = Package(
         .executableTarget(
             name: "poolctl",
             dependencies: [
-                "PoolClient", "PoolProtocol",
+                "PoolClient", "PoolProtocol", "PoolWire",
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),

@@ -33,11 +33,13 @@ package enum Daemon {
             guardProcess: guardProcess)
         var thread = pthread_t()
         let argument = Unmanaged.passRetained(start).toOpaque()
-        let error = pthread_create(&thread, nil, { argument in
-            cpoold_name_thread("poold-loop")
-            Unmanaged<LoopStart>.fromOpaque(argument!).takeRetainedValue().run()
-            return nil
-        }, argument)
+        let error = pthread_create(
+            &thread, nil,
+            { argument in
+                cpoold_name_thread("poold-loop")
+                Unmanaged<LoopStart>.fromOpaque(argument!).takeRetainedValue().run()
+                return nil
+            }, argument)
         guard error == 0 else { throw StartError(description: "the loop's thread could not be made: \(String(cString: strerror(error)))") }
         spawner.runOnMainThread()
         pthread_join(thread, nil)

@@ -36,7 +36,8 @@ struct Serve: ParsableCommand {
 
     @Option(
         name: .customLong("pool"),
-        help: ArgumentHelp("A pool: NAME=MODULE, a dotted Python module or a path to a .py file. Repeat for more. Default: the example pools.", valueName: "name=module"))
+        help: ArgumentHelp(
+            "A pool: NAME=MODULE, a dotted Python module or a path to a .py file. Repeat for more. Default: the example pools.", valueName: "name=module"))
     var pools: [String] = []
 
     @Option(help: ArgumentHelp("Workers of each pool, 0 to 448.", valueName: "count"))
@@ -66,7 +67,9 @@ struct Serve: ParsableCommand {
         guard (0...448).contains(workers) else { throw ValidationError("--workers \(workers) is outside of 0…448") }
         guard (1...64).contains(window) else { throw ValidationError("--window \(window) is outside of 1…64") }
         guard budget > 0, budget <= 86_400 else { throw ValidationError("--budget \(budget) is outside of 0…86400 seconds") }
-        guard Logger.Level(rawValue: logLevel) != nil else { throw ValidationError("--log-level \(logLevel) is not one of trace, debug, info, notice, warning, error") }
+        guard Logger.Level(rawValue: logLevel) != nil else {
+            throw ValidationError("--log-level \(logLevel) is not one of trace, debug, info, notice, warning, error")
+        }
     }
 
     func run() throws {
@@ -89,7 +92,8 @@ struct Serve: ParsableCommand {
         for text in isDefault ? try Self.examples(package) : pools {
             let (name, module) = try Self.parse(text)
             guard !configured.contains(where: { $0.name == name }) else { throw ValidationError("pool \(name) is given twice") }
-            configured.append(PoolConfiguration(name: name, module: module, python: program, pythonPath: searched, usesTemplate: template == .on, policy: policy))
+            configured.append(
+                PoolConfiguration(name: name, module: module, python: program, pythonPath: searched, usesTemplate: template == .on, policy: policy))
         }
         let configuration = Configuration(socketPath: path, controlPath: control ?? path + ".control", pools: configured)
         if isDefault {
@@ -119,7 +123,9 @@ struct Serve: ParsableCommand {
         let name = String(text[..<equals])
         let module = String(text[text.index(after: equals)...])
         guard !module.isEmpty else { throw ValidationError("--pool \(text) names no module after the =") }
-        guard name.utf8.count <= 64, name.utf8.allSatisfy({ $0 == 0x2D || $0 == 0x5F || (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0) }) else {
+        guard name.utf8.count <= 64,
+            name.utf8.allSatisfy({ $0 == 0x2D || $0 == 0x5F || (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0) })
+        else {
             throw ValidationError("pool name \(name) may have up to 64 letters, digits, - and _")
         }
         if module.hasSuffix(".py") {
@@ -166,7 +172,9 @@ struct Serve: ParsableCommand {
             folder = "/tmp/poold-\(getuid())"
         }
         var status = stat()
-        if mkdir(folder, 0o700) != 0 && errno != EEXIST { throw ValidationError("cannot make \(folder): \(String(cString: strerror(errno))); name a socket with --socket") }
+        if mkdir(folder, 0o700) != 0 && errno != EEXIST {
+            throw ValidationError("cannot make \(folder): \(String(cString: strerror(errno))); name a socket with --socket")
+        }
         // A folder in /tmp that another user made would let them answer in our place.
         guard lstat(folder, &status) == 0, status.st_uid == getuid(), status.st_mode & S_IFMT == S_IFDIR else {
             throw ValidationError("\(folder) belongs to another user; name a socket with --socket")

@@ -45,8 +45,8 @@ def become_worker(descriptors, slot, generation, poold, libc):
         for fd, target in zip(high, (3, 4, 5, 1, 2)):
             os.dup2(fd, target, inheritable=target in (1, 2))
         os.closerange(6, 4096)
-        # The intermediate process ends, poold (the subreaper) becomes the parent; only then does the death signal hold.
-        libc.prctl(1, signal.SIGKILL, 0, 0, 0)
+        # The intermediate process ends and poold, the subreaper, becomes the parent. Only then may the death signal be set:
+        # earlier it would strike when the intermediate ends.
         for _ in range(20_000):
             parent = os.getppid()
             if parent == poold:

@@ -35,7 +35,8 @@ extension Shell {
                 appendError(index, id: header.id, .badArguments, time: 0, "the message of operation \(header.code) cannot be read: \(error)")
             }
         case .hello, .welcome, .methods, .call, .result, .chunk, .error, .cancel, .window, .release, .pong, .drain, nil:
-            refuseConnection(index, .badFrame, "the control socket takes CONTROL and PING, not frame type \(header.type); calls go to \(configuration.socketPath)")
+            refuseConnection(
+                index, .badFrame, "the control socket takes CONTROL and PING, not frame type \(header.type); calls go to \(configuration.socketPath)")
         }
     }
 
@@ -51,7 +52,9 @@ extension Shell {
             handle(pool, .scale(workers: Int(request.workers)))
             let after = pools[pool].machine.status(now: Instant(nanoseconds: now)).wanted
             var text = "pool \(request.pool): \(before) → \(after) workers"
-            if after != Int(request.workers) { text += " (\(request.workers) is outside of \(pools[pool].machine.policy.minimumWorkers)…\(pools[pool].machine.policy.maximumWorkers))" }
+            if after != Int(request.workers) {
+                text += " (\(request.workers) is outside of \(pools[pool].machine.policy.minimumWorkers)…\(pools[pool].machine.policy.maximumWorkers))"
+            }
             if after < before { text += "; idle ones end now, busy ones when they have finished their calls" }
             if after > before { text += "; new ones serve as soon as they are ready" }
             return try done(text)
@@ -203,12 +206,15 @@ extension Shell {
         case .circuit(let state): log.warning("circuit breaker changed", metadata: name.merging(["state": "\(state)"]) { $1 })
         case .quarantined(let method, let hash):
             let method = Int(method.index) < pools[pool].methods.count ? pools[pool].methods[Int(method.index)].name : "?"
-            log.error("a call that killed workers is refused from now on", metadata: name.merging(["method": "\(method)", "body_hash": "\(String(hash, radix: 16))"]) { $1 })
+            log.error(
+                "a call that killed workers is refused from now on",
+                metadata: name.merging(["method": "\(method)", "body_hash": "\(String(hash, radix: 16))"]) { $1 })
         case .scaled(let from, let to): log.notice("pool scaled", metadata: name.merging(["from": "\(from)", "to": "\(to)"]) { $1 })
         case .pageScribbled(let worker): log.error("worker wrote rubbish to its execution page; all its calls count as begun", metadata: metadata(pool, worker))
         case .backingOff(let span): log.warning("next start is delayed", metadata: name.merging(["milliseconds": "\(span / 1_000_000)"]) { $1 })
         case .callRetried(_, let attempt): log.info("idempotent call runs again", metadata: name.merging(["attempt": "\(attempt)"]) { $1 })
-        case .takenBack(let worker, let calls): log.debug("calls sent ahead are taken back", metadata: metadata(pool, worker).merging(["calls": "\(calls)"]) { $1 })
+        case .takenBack(let worker, let calls):
+            log.debug("calls sent ahead are taken back", metadata: metadata(pool, worker).merging(["calls": "\(calls)"]) { $1 })
         case .killWithheld(let worker): log.warning("hung worker is spared: too many were killed of late", metadata: metadata(pool, worker))
         }
     }

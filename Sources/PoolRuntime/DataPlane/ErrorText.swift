@@ -14,7 +14,8 @@ enum ErrorText {
         case .draining: return (.draining, "pool \(pool) is shutting down; the call was not begun")
         case .shed: return (.overloaded, "pool \(pool) is overloaded and dropped the call unbegun; try again later")
         case .unavailable: return (.poolUnavailable, unavailable(pool, failure))
-        case .sessionLost: return (.sessionLost, "the worker of this session in pool \(pool) has ended before the call began; the session's next call starts anew")
+        case .sessionLost:
+            return (.sessionLost, "the worker of this session in pool \(pool) has ended before the call began; the session's next call starts anew")
         }
     }
 

@@ -19,7 +19,9 @@ extension Shell {
     private mutating func call(_ index: Int, _ header: Header, _ body: UnsafeRawBufferPointer) {
         guard header.flags & (FrameFlags.memfd | FrameFlags.end) == FrameFlags.end else {
             return refuseConnection(
-                index, .badFrame, header.flags & FrameFlags.memfd != 0 ? "flag MEMFD needs the feature MEMFD, which was not agreed" : "a CALL without END needs the feature STREAM, which was not agreed")
+                index, .badFrame,
+                header.flags & FrameFlags.memfd != 0
+                    ? "flag MEMFD needs the feature MEMFD, which was not agreed" : "a CALL without END needs the feature STREAM, which was not agreed")
         }
         guard header.id != 0 else { return refuseConnection(index, .badFrame, "a CALL needs an id other than 0") }
         var payload = body
@@ -50,7 +52,9 @@ extension Shell {
 
     private mutating func admit(_ index: Int, _ header: Header, _ number: UInt16, _ payload: UnsafeRawBufferPointer) {
         guard number > 0, Int(number) <= methodCount else {
-            return answer(index, header.id, .noSuchMethod, "method number \(number) was never given on this connection; numbers come in WELCOME and METHODS, or call by name")
+            return answer(
+                index, header.id, .noSuchMethod,
+                "method number \(number) was never given on this connection; numbers come in WELCOME and METHODS, or call by name")
         }
         let method = globalMethods[Int(number) - 1]
         let pool = Int(method.pool)
@@ -58,7 +62,9 @@ extension Shell {
             return answer(index, header.id, .methodGone, "method number \(number) was withdrawn; see METHODS, or call by name")
         }
         guard connections[index].callCount < Int32(configuration.callsPerConnection) else {
-            return answer(index, header.id, .quotaExceeded, "\(configuration.callsPerConnection) calls are in flight on this connection, its limit; wait for answers or open another")
+            return answer(
+                index, header.id, .quotaExceeded,
+                "\(configuration.callsPerConnection) calls are in flight on this connection, its limit; wait for answers or open another")
         }
         arrivalConnection = index
         arrivalHeader = header
@@ -86,11 +92,14 @@ extension Shell {
         let poolName = dot.map { String(name[..<$0]) } ?? name
         for pool in 0..<poolCount where pools[pool].configuration.name == poolName {
             if pools[pool].methods.isEmpty {
-                let reason = pools[pool].failure.isEmpty ? "no worker of pool \(poolName) is ready yet" : "pool \(poolName) cannot start: \(pools[pool].failure)"
+                let reason =
+                    pools[pool].failure.isEmpty ? "no worker of pool \(poolName) is ready yet" : "pool \(poolName) cannot start: \(pools[pool].failure)"
                 return answer(index, header.id, .poolUnavailable, time: 1_000_000_000, reason)
             }
             let known = pools[pool].methods.map(\.name).joined(separator: ", ")
-            return answer(index, header.id, .noSuchMethod, "pool \(poolName) has no method \(dot == nil ? "without a name" : String(name[name.index(after: dot!)...])); it has: \(known)")
+            return answer(
+                index, header.id, .noSuchMethod,
+                "pool \(poolName) has no method \(dot == nil ? "without a name" : String(name[name.index(after: dot!)...])); it has: \(known)")
         }
         var names: [String] = []
         for pool in 0..<poolCount { names.append(pools[pool].configuration.name) }
@@ -147,7 +156,8 @@ extension Shell {
     mutating func rebuildWelcome() {
         var entries: [MethodEntry] = []
         for number in 0..<methodCount where !globalMethods[number].isWithdrawn { entries.append(entry(number)) }
-        welcomeBody = Welcome(calls: UInt16(min(configuration.callsPerConnection, 65_535)), largestBody: UInt32(configuration.largestBody), methods: entries).encoded
+        welcomeBody =
+            Welcome(calls: UInt16(min(configuration.callsPerConnection, 65_535)), largestBody: UInt32(configuration.largestBody), methods: entries).encoded
     }
 
     private func entry(_ place: Int) -> MethodEntry {

@@ -122,7 +122,9 @@ extension Shell {
     }
 
     private mutating func checkUnread(_ index: Int) {
-        if connections[index].outputEnd - connections[index].outputStart > configuration.unreadBytesPerConnection && !connections[index].paused { setInterest(index) }
+        if connections[index].outputEnd - connections[index].outputStart > configuration.unreadBytesPerConnection && !connections[index].paused {
+            setInterest(index)
+        }
     }
 
     private mutating func finish(_ pool: Int, _ call: CallID, _ outcome: Outcome) {

@@ -193,7 +193,9 @@ struct Shell: ~Copyable {
     /// Who calls before the first worker is there would learn no method: they wait in the listen queue.
     private mutating func openWhenReady() {
         var all = true
-        for pool in 0..<poolCount where pools[pool].methods.isEmpty && pools[pool].failure.isEmpty && pools[pool].configuration.policy.workers > 0 { all = false }
+        for pool in 0..<poolCount where pools[pool].methods.isEmpty && pools[pool].failure.isEmpty && pools[pool].configuration.policy.workers > 0 {
+            all = false
+        }
         guard all || now >= openAt else { return }
         isListening = true
         watch(listener, .listener)

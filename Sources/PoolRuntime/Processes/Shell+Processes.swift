@@ -25,7 +25,9 @@ extension Shell {
         let entry = pools[pool].workers + Int(worker.slot)
         guard makeDescriptors(entry) else {
             let error = errno
-            log.error("no descriptors for a worker", metadata: ["pool": "\(pools[pool].configuration.name)", "error": "\(text(of: error))", "hint": "raise LimitNOFILE"])
+            log.error(
+                "no descriptors for a worker",
+                metadata: ["pool": "\(pools[pool].configuration.name)", "error": "\(text(of: error))", "hint": "raise LimitNOFILE"])
             discard(entry)
             fail(pool, worker, error)
             return
@@ -141,7 +143,9 @@ extension Shell {
         connections[index].pool = UInt16(pool)
         connections[index].slot = worker.slot
         for (stream, output) in entry.pointee.output.enumerated() {
-            watch(output.descriptor, .output, index: OutputPlace(pool: pool, slot: Int(worker.slot), stream: stream, isTemplate: false).packed, generation: worker.generation)
+            watch(
+                output.descriptor, .output, index: OutputPlace(pool: pool, slot: Int(worker.slot), stream: stream, isTemplate: false).packed,
+                generation: worker.generation)
         }
         handle(pool, .workerSpawned(worker))
     }
@@ -228,7 +232,9 @@ extension Shell {
         discard(entry)
         startEnded(pool, worker)
         let cause: ExitCause = status >= 1000 ? .signal(status - 1000) : .status(status)
-        log.debug("worker exited", metadata: ["pool": "\(pools[pool].configuration.name)", "worker": "\(worker.slot).\(worker.generation)", "pid": "\(pid)", "cause": "\(cause)"])
+        log.debug(
+            "worker exited",
+            metadata: ["pool": "\(pools[pool].configuration.name)", "worker": "\(worker.slot).\(worker.generation)", "pid": "\(pid)", "cause": "\(cause)"])
         handle(pool, .workerExited(worker, started: started, running: running, cause: cause))
         endWhenStopped()
     }
@@ -248,7 +254,9 @@ extension Shell {
             let entry = pools[place.pool].workers + place.slot
             guard entry.pointee.generation & 0xFF_FFFF == generation, place.stream < entry.pointee.output.count else { return }
             captured = entry.pointee.output[place.stream]
-            tag = metadata(place.pool, WorkerID(slot: UInt16(place.slot), generation: entry.pointee.generation)).merging(["stream": "\(captured.stream)"]) { $1 }
+            tag = metadata(place.pool, WorkerID(slot: UInt16(place.slot), generation: entry.pointee.generation)).merging(["stream": "\(captured.stream)"]) {
+                $1
+            }
         }
         // At most 64 KiB a turn: a worker that floods does not hold up the others.
         let count = read(captured.descriptor, buffer, 65_536)
@@ -278,7 +286,9 @@ extension Shell {
         while rounds < 16 {
             let count = read(entry.pointee.output[stream].descriptor, scratch, Self.scratchBytes)
             guard count > 0 else { break }
-            entry.pointee.output[stream].take(UnsafeRawBufferPointer(start: scratch, count: count), now: now) { log.info("worker says", metadata: tag.merging(["line": "\($0)"]) { $1 }) }
+            entry.pointee.output[stream].take(UnsafeRawBufferPointer(start: scratch, count: count), now: now) {
+                log.info("worker says", metadata: tag.merging(["line": "\($0)"]) { $1 })
+            }
             rounds += 1
         }
         entry.pointee.output[stream].finish(now: now) { log.info("worker says", metadata: tag.merging(["line": "\($0)"]) { $1 }) }

@@ -10,7 +10,9 @@ extension Shell {
         pools[pool].template.restartAt = .max
         guard pools[pool].configuration.usesTemplate, pools[pool].template.pid == 0, pools[pool].template.ticket == 0, !isStopping else { return }
         var pair: [Int32] = [-1, -1]
-        guard socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &pair) == 0 else { return templateFailed(pool, text(of: errno)) }
+        guard socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &pair) == 0 else {
+            return templateFailed(pool, text(of: errno))
+        }
         _ = fcntl(pair[0], F_SETFL, O_NONBLOCK)
         var ends: [[Int32]] = []
         for _ in 0..<2 {
@@ -190,7 +192,9 @@ extension Shell {
             let count = read(pools[pool].template.output[stream].descriptor, scratch, 65_536)
             let tag: Logger.Metadata = ["pool": "\(name)", "template": "\(pid)", "stream": "\(pools[pool].template.output[stream].stream)"]
             if count > 0 {
-                pools[pool].template.output[stream].take(UnsafeRawBufferPointer(start: scratch, count: count), now: now) { log.info("worker says", metadata: tag.merging(["line": "\($0)"]) { $1 }) }
+                pools[pool].template.output[stream].take(UnsafeRawBufferPointer(start: scratch, count: count), now: now) {
+                    log.info("worker says", metadata: tag.merging(["line": "\($0)"]) { $1 })
+                }
             }
             pools[pool].template.output[stream].finish(now: now) { log.info("worker says", metadata: tag.merging(["line": "\($0)"]) { $1 }) }
         }

@@ -1,0 +1,185 @@
+import CPoold
+import Glibc
+package import PoolWire
+
+/// Why a call or an operation brought no result.
+public struct PoolError: Error, Sendable, CustomStringConvertible {
+    /// The status's name in PROTOCOL.md, section 6, or `connection` when poold could not be reached or went away.
+    public var status: String
+    /// What happened, where and what to do, in one line.
+    public var message: String
+    /// The Python traceback of an `application_error`; often empty.
+    public var detail: String
+    /// Nanoseconds after which a retry is worth while; 0: not said.
+    public var retryAfterNanoseconds: UInt64
+
+    public var description: String { "\(status): \(message)" }
+
+    static func connection(_ message: String) -> PoolError {
+        PoolError(status: "connection", message: message, detail: "", retryAfterNanoseconds: 0)
+    }
+}
+
+/// How a call is to be made.
+public struct CallOptions: Sendable {
+    public enum Priority: UInt8, Sendable {
+        case normal = 0
+        case high = 1
+        case low = 2
+    }
+    /// For waiting and running together; nil: the pool's default.
+    public var budget: Duration?
+    public var priority = Priority.normal
+    /// 0: none.
+    public var session: UInt64 = 0
+    /// May run again if its worker is lost.
+    public var idempotent = false
+    public init() {}
+}
+
+/// A blocking connection to poold for one thread: one call at a time. `poolctl` uses it, and so may any program
+/// that has a thread to wait with.
+public final class PoolConnection {
+    private let descriptor: Int32
+    private let path: String
+    private var decoder = FrameDecoder(limit: 1 << 20)
+    private var nextID: UInt64 = 1
+    /// Codec of each method by its full name, as WELCOME told.
+    package private(set) var methods: [String: Codec] = [:]
+
+    /// Connects to poold's socket. Errors: `connection`, with what to do.
+    public convenience init(path: String) throws(PoolError) {
+        try self.init(path: path, greets: true)
+    }
+
+    package init(path: String, greets: Bool) throws(PoolError) {
+        let descriptor = cpoold_connect(path, true)
+        guard descriptor >= 0 else {
+            let error = errno
+            let reason: String
+            switch error {
+            case ENOENT: reason = "there is no such socket; is poold running?"
+            case ECONNREFUSED: reason = "nobody listens there: poold has died; start it again"
+            case EACCES: reason = "no permission to use it"
+            case ENAMETOOLONG: reason = "a socket's path may have 107 bytes"
+            default: reason = String(cString: strerror(error))
+            }
+            throw .connection("cannot reach poold at \(path): \(reason)")
+        }
+        self.descriptor = descriptor
+        self.path = path
+        guard greets else {
+            decoder.limit = 1 << 26
+            return
+        }
+        try send(Header(.hello), Hello(name: "poolctl").encoded)
+        let frame = try receive()
+        guard frame.header.type == FrameType.welcome.rawValue else { throw Self.error(frame) }
+        let welcome: Welcome
+        do throws(WireFault) {
+            welcome = try Self.welcome(frame.body)
+        } catch {
+            throw .connection("poold at \(path) sent a malformed WELCOME: \(error.text)")
+        }
+        decoder.limit = Int(welcome.largestBody)
+        for method in welcome.methods { methods[method.name] = method.codec }
+    }
+
+    private static func welcome(_ body: [UInt8]) throws(WireFault) -> Welcome {
+        let result = body.withUnsafeBytes { bytes -> Result<Welcome, WireFault> in
+            do throws(WireFault) { return .success(try Welcome(reading: bytes)) } catch { return .failure(error) }
+        }
+        return try result.get()
+    }
+
+    deinit { close(descriptor) }
+
+    /// Calls `pool.method` with a body in its codec; returns the result's bytes and the nanoseconds that it ran.
+    ///
+    /// Errors: any status of PROTOCOL.md, section 6; `connection` if poold goes away (the call may have run).
+    public func call(_ method: String, body: [UInt8], options: CallOptions = CallOptions()) throws(PoolError) -> (body: [UInt8], ranNanoseconds: UInt64) {
+        guard method.utf8.count <= 255 else { throw .connection("a method's name may have 255 bytes") }
+        let id = nextID
+        nextID += 1
+        var flags = FrameFlags.end | FrameFlags.named | options.priority.rawValue << FrameFlags.priorityShift
+        if options.idempotent { flags |= FrameFlags.idempotent }
+        var budget: UInt64 = 0
+        if let wanted = options.budget {
+            let (seconds, attoseconds) = wanted.components
+            budget = UInt64(max(1, seconds * 1_000_000_000 + attoseconds / 1_000_000_000))
+        }
+        var whole: [UInt8] = []
+        whole.appendShortString(method)
+        whole.append(contentsOf: body)
+        try send(Header(.call, flags: flags, id: id, session: options.session, time: budget), whole)
+        while true {
+            let frame = try receive()
+            guard frame.header.id == id else {
+                if frame.header.type == FrameType.error.rawValue && frame.header.id == 0 { throw Self.error(frame) }
+                continue
+            }
+            if frame.header.type == FrameType.result.rawValue { return (frame.body, frame.header.time) }
+            throw Self.error(frame)
+        }
+    }
+
+    /// One round trip to poold itself, in nanoseconds.
+    public func ping() throws(PoolError) -> UInt64 {
+        let began = cpoold_now()
+        try send(Header(.ping, id: nextID, time: began), [])
+        while true {
+            let frame = try receive()
+            if frame.header.type == FrameType.pong.rawValue { return cpoold_now() - began }
+        }
+    }
+
+    /// An operation of the control socket.
+    package func control(_ operation: UInt16, _ body: [UInt8]) throws(PoolError) -> [UInt8] {
+        let id = nextID
+        nextID += 1
+        try send(Header(.control, code: operation, id: id), body)
+        while true {
+            let frame = try receive()
+            if frame.header.type == FrameType.error.rawValue { throw Self.error(frame) }
+            if frame.header.type == FrameType.control.rawValue && frame.header.id == id { return frame.body }
+        }
+    }
+
+    private static func error(_ frame: FrameDecoder.Frame) -> PoolError {
+        let text = String(decoding: frame.body, as: UTF8.self)
+        let parts = text.split(separator: "\n", maxSplits: 1, omittingEmptySubsequences: false)
+        let status = Status(rawValue: frame.header.code)
+        return PoolError(
+            status: status?.name ?? "status \(frame.header.code)", message: parts.first.map(String.init) ?? "", detail: parts.count > 1 ? String(parts[1]) : "",
+            retryAfterNanoseconds: status == .overloaded || status == .poolUnavailable ? frame.header.time : 0)
+    }
+
+    private func send(_ header: Header, _ body: [UInt8]) throws(PoolError) {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(Header.size + body.count)
+        bytes.appendFrame(header, body: body)
+        var at = 0
+        while at < bytes.count {
+            let written = bytes.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress! + at, bytes.count - at, Int32(MSG_NOSIGNAL)) }
+            if written < 0 {
+                if errno == EINTR { continue }
+                // poold may have said why before it closed.
+                return
+            }
+            at += written
+        }
+    }
+
+    private func receive() throws(PoolError) -> FrameDecoder.Frame {
+        while true {
+            do throws(WireFault) { if let frame = try decoder.next() { return frame } } catch {
+                throw .connection("poold at \(path) sent a bad frame: \(error.text)")
+            }
+            var buffer = [UInt8](repeating: 0, count: 65_536)
+            let count = buffer.withUnsafeMutableBytes { read(descriptor, $0.baseAddress!, $0.count) }
+            if count < 0 && errno == EINTR { continue }
+            guard count > 0 else { throw .connection("poold at \(path) closed the connection") }
+            decoder.append(buffer[0..<count])
+        }
+    }
+}
