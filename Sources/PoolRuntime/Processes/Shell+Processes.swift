@@ -89,7 +89,7 @@ extension Shell {
         let order = SpawnOrder(
             ticket: ticket, path: configuration.python, arguments: [configuration.python, "-m", "poold.worker", configuration.module],
             environment: environment(pool, ["POOLD_SLOT=\(worker.slot)", "POOLD_GENERATION=\(worker.generation)"]),
-            descriptors: [-1, child[3], child[4], child[0], child[1], entry.pointee.stack])
+            descriptors: [-1, child[2], child[3], child[0], child[1], entry.pointee.stack])
         orders[ticket] = .worker(pool: pool, worker)
         if !spawner.submit(order) {
             orders[ticket] = nil
