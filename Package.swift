@@ -77,8 +77,5 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(name: "PoolWireTests", dependencies: ["PoolWire"], swiftSettings: strict),
         .testTarget(name: "PoolCoreTests", dependencies: ["PoolCore"], swiftSettings: strict),
-        .testTarget(
-            name: "PoolRuntimeTests", dependencies: ["PoolRuntime", "PoolWire", "CPoold"],
-            swiftSettings: strict),
     ]
 )

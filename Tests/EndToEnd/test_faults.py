@@ -304,7 +304,9 @@ def test_starting_twice_and_stale_sockets(poold):
 
 
 def _connects(one):
+    client = one.client()
     try:
-        return one.client()
+        client.methods()
+        return client
     except OSError:
         return None

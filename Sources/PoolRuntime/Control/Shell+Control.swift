@@ -192,9 +192,9 @@ extension Shell {
         case .worker(let worker, let phase, let cause):
             let level: Logger.Level
             switch cause {
-            case .spawnFailed, .setupFailed, .startTimeout, .hung, .unhealthy, .protocolFault, .crashed, .graceOver: level = .warning
+            case .spawnFailed, .setupFailed, .startTimeout, .hung, .unhealthy, .protocolFault, .socketClosed, .crashed, .graceOver: level = .warning
             case .becameReady, .age, .calls, .memory, .operatorRecycle, .operatorKill, .scaledDown: level = .info
-            case .wanted, .socketClosed, .exited, .shutdown, .replaced: level = .debug
+            case .wanted, .exited, .shutdown, .replaced: level = .debug
             }
             log.log(level: level, "worker changed", metadata: metadata(pool, worker).merging(["phase": "\(phase)", "cause": "\(cause)"]) { $1 })
         case .poolHealth(let health):
