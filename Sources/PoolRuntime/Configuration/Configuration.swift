@@ -37,6 +37,8 @@ package struct Configuration: Sendable {
     package var heldBytesPerConnection = 64 << 20
     /// Bytes of replies that a client may leave unread before its calls are read no further.
     package var unreadBytesPerConnection = 8 << 20
+    /// Bytes of replies left unread at which a client is let go.
+    package var unreadBytesToClose = 256 << 20
     package var maximumConnections = 65_536
     /// How long SIGTERM waits for calls in flight, ns.
     package var shutdownLimit: UInt64 = 30_000_000_000

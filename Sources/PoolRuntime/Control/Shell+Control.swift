@@ -123,7 +123,7 @@ extension Shell {
         var message = Poold_V1_Status()
         message.version = versionMessage()
         message.uptimeNanoseconds = now - started
-        message.connections = UInt32(connectionCount)
+        message.connections = UInt32(clientCount)
         for pool in 0..<poolCount { message.pools.append(poolMessage(pool)) }
         return message
     }

@@ -44,10 +44,13 @@ extension Shell {
         admit(index, header, number, payload)
     }
 
-    /// META and NAMED together: the name between them is taken out.
+    /// META and NAMED together: META moves over the name, so that the payload follows it as in any other call.
     private mutating func callWithMeta(_ index: Int, _ header: Header, _ number: UInt16, _ body: UnsafeRawBufferPointer, _ layout: CallLayout) {
-        let joined = Array(body[layout.meta]) + Array(body[layout.payload])
-        joined.withUnsafeBytes { admit(index, header, number, $0) }
+        let start = layout.payload.lowerBound - layout.meta.count
+        // The bytes are the loop's own: its scratch, or a block of this connection.
+        let bytes = UnsafeMutableRawBufferPointer(mutating: body)
+        memmove(bytes.baseAddress! + start, bytes.baseAddress!, layout.meta.count)
+        admit(index, header, number, UnsafeRawBufferPointer(rebasing: body[start...]))
     }
 
     private mutating func admit(_ index: Int, _ header: Header, _ number: UInt16, _ payload: UnsafeRawBufferPointer) {
@@ -96,14 +99,19 @@ extension Shell {
                     pools[pool].failure.isEmpty ? "no worker of pool \(poolName) is ready yet" : "pool \(poolName) cannot start: \(pools[pool].failure)"
                 return answer(index, header.id, .poolUnavailable, time: 1_000_000_000, reason)
             }
-            let known = pools[pool].methods.map(\.name).joined(separator: ", ")
+            let known = Self.listed(pools[pool].methods.map(\.name))
             return answer(
                 index, header.id, .noSuchMethod,
                 "pool \(poolName) has no method \(dot == nil ? "without a name" : String(name[name.index(after: dot!)...])); it has: \(known)")
         }
         var names: [String] = []
         for pool in 0..<poolCount { names.append(pools[pool].configuration.name) }
-        answer(index, header.id, .noSuchPool, "there is no pool \(poolName); there are: \(names.joined(separator: ", ")). A method is named pool.method")
+        answer(index, header.id, .noSuchPool, "there is no pool \(poolName); there are: \(Self.listed(names)). A method is named pool.method")
+    }
+
+    /// Names for a message, not more than a reader wants.
+    private static func listed(_ names: [String]) -> String {
+        names.prefix(20).joined(separator: ", ") + (names.count > 20 ? " and \(names.count - 20) more" : "")
     }
 
     mutating func answer(_ index: Int, _ id: UInt64, _ status: Status, time: UInt64 = 0, _ text: String) {

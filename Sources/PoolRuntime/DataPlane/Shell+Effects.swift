@@ -61,18 +61,26 @@ extension Shell {
         let index = arrivalConnection
         let context = pools[pool].contexts + Int(call.index)
         let length = arrivalBody.count
-        let block = blocks.allocate(Header.size + length)
-        if length > 0 { memcpy(block.pointer! + Header.size, arrivalBody.baseAddress!, length) }
+        let block: Block
+        var offset = Header.size
+        if length > CallContext.largeBody && handover.holds(arrivalBody) {
+            block = handover
+            handover = Block()
+            offset = arrivalBody.baseAddress! - UnsafeRawPointer(block.pointer!)
+        } else {
+            block = blocks.allocate(Header.size + length)
+            if length > 0 { memcpy(block.pointer! + Header.size, arrivalBody.baseAddress!, length) }
+        }
+        if length > CallContext.largeBody { blocks.startSharing(block) }
         let reference = CallReference(pool: pool, index: call.index)
         let first = connections[index].firstCall
         context.pointee = CallContext(
-            connection: Int32(index), connectionGeneration: connections[index].generation, clientID: arrivalHeader.id, session: arrivalHeader.session,
-            block: block, bodyLength: length, method: arrivalMethod, flags: arrivalHeader.flags & ~FrameFlags.named, call: call, previous: .none, next: first)
+            connection: Int32(index), clientID: arrivalHeader.id, session: arrivalHeader.session,
+            block: block, bodyOffset: Int32(offset), bodyLength: length, method: arrivalMethod, flags: arrivalHeader.flags & ~FrameFlags.named, call: call, previous: .none, next: first)
         if first != .none { pools[first.pool].contexts[first.index].previous = reference }
         connections[index].firstCall = reference
         connections[index].callCount += 1
         connections[index].heldBytes += length
-        if connections[index].heldBytes > configuration.heldBytesPerConnection && !connections[index].paused { setInterest(index) }
     }
 
     /// Takes a call off its connection's list.
@@ -91,7 +99,7 @@ extension Shell {
     @inline(__always) private mutating func take(_ pool: Int, _ call: CallID) -> (connection: Int, id: UInt64) {
         let context = pools[pool].contexts + Int(call.index)
         unlinkCall(context)
-        blocks.release(context.pointee.block)
+        if context.pointee.isLarge { blocks.releaseShared(context.pointee.block) } else { blocks.release(context.pointee.block) }
         context.pointee.block = Block()
         return (Int(context.pointee.connection), context.pointee.clientID)
     }
@@ -101,28 +109,59 @@ extension Shell {
         guard entry.pointee.connection >= 0 else { return }
         let context = pools[pool].contexts + Int(call.index)
         let length = context.pointee.bodyLength
-        let place = reserve(entry.pointee.connection, Header.size + length)
         let method = Int(context.pointee.method)
-        Header(
+        let header = Header(
             .call, flags: context.pointee.flags, code: method < entry.pointee.numbers.count ? entry.pointee.numbers[method] : 0, id: number,
-            session: context.pointee.session, time: deadline.nanoseconds, bodyLength: length
-        ).write(to: place)
+            session: context.pointee.session, time: deadline.nanoseconds, bodyLength: length)
+        guard !context.pointee.isLarge else {
+            return appendLarge(entry.pointee.connection, header, context.pointee.body, .call(context.pointee.block))
+        }
+        let place = reserve(entry.pointee.connection, Header.size + length)
+        header.write(to: place)
         if length > 0 { memcpy(place + Header.size, context.pointee.block.pointer! + Header.size, length) }
     }
 
     private mutating func deliver(_ pool: Int, _ call: CallID) {
         let (index, id) = take(pool, call)
         guard index >= 0 else { return }
-        let place = reserve(index, Header.size + replyBody.count)
         var header = replyHeader
         header.id = id
+        if replyBody.count > CallContext.largeBody { return deliverLarge(index, header) }
+        let place = reserve(index, Header.size + replyBody.count)
         header.write(to: place)
         if replyBody.count > 0 { memcpy(place + Header.size, replyBody.baseAddress!, replyBody.count) }
         checkUnread(index)
     }
 
-    private mutating func checkUnread(_ index: Int) {
-        if connections[index].outputEnd - connections[index].outputStart > configuration.unreadBytesPerConnection && !connections[index].paused {
+    private mutating func deliverLarge(_ index: Int, _ header: Header) {
+        guard connections[index].greeted || replyBody.count <= Self.largestBodyUngreeted else {
+            return appendError(
+                index, id: header.id, .resultTooLarge, time: header.time,
+                "the result has \(replyBody.count) bytes; without HELLO a body may have \(Self.largestBodyUngreeted)")
+        }
+        if handover.holds(replyBody) {
+            let block = handover
+            handover = Block()
+            appendLarge(index, header, replyBody, .queue(block))
+        } else {
+            appendLarge(index, header, replyBody, .nobody)
+        }
+        checkUnread(index)
+    }
+
+    /// Who does not read its replies is read no further, and in the end let go.
+    @inline(__always) private mutating func checkUnread(_ index: Int) {
+        if connections[index].unwritten > configuration.unreadBytesPerConnection { tooMuchUnread(index) }
+    }
+
+    private mutating func tooMuchUnread(_ index: Int) {
+        guard connections[index].role != .free else { return }
+        if connections[index].unwritten > configuration.unreadBytesToClose {
+            if faultLog.allows(now) {
+                log.warning("connection closed: its replies are not read", metadata: ["unread_bytes": "\(connections[index].unwritten)"])
+            }
+            closeConnection(index)
+        } else if !connections[index].paused {
             setInterest(index)
         }
     }
@@ -144,9 +183,8 @@ extension Shell {
 
     private mutating func blame(_ pool: Int, _ call: CallID, _ method: MethodID) {
         let context = pools[pool].contexts + Int(call.index)
-        guard let pointer = context.pointee.block.pointer else { return }
-        let body = UnsafeRawBufferPointer(start: pointer + Header.size, count: context.pointee.bodyLength)
-        feed(pool, .callBlamed(method: method, hash: Self.hash(method: method.index, body)))
+        guard context.pointee.block.pointer != nil else { return }
+        feed(pool, .callBlamed(method: method, hash: Self.hash(method: method.index, context.pointee.body)))
     }
 
     // MARK: - Workers

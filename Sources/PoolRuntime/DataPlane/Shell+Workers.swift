@@ -11,6 +11,9 @@ extension Shell {
         let slot = Int(connections[index].slot)
         let worker = WorkerID(slot: UInt16(slot), generation: pools[pool].workers[slot].generation)
         if header.type == FrameType.result.rawValue {
+            guard header.flags & (FrameFlags.end | FrameFlags.memfd) == FrameFlags.end, header.code == 0 else {
+                return workerBroke(index, "a RESULT has flags 0x\(String(header.flags, radix: 16)) and code \(header.code); streams and memfds were not agreed")
+            }
             replyHeader = header
             replyBody = body
             handle(pool, .workerReplied(worker, number: header.id, kind: .result, ran: header.time))
@@ -22,6 +25,7 @@ extension Shell {
     private mutating func otherWorkerFrame(_ index: Int, _ pool: Int, _ worker: WorkerID, _ header: Header, _ body: UnsafeRawBufferPointer) {
         switch FrameType(rawValue: header.type) {
         case .error where header.id == 0:
+            guard header.code == Status.setupFailed.rawValue else { return workerBroke(index, "ERROR without a call and with status \(header.code)") }
             let text = String(decoding: body.prefix(65_536), as: UTF8.self)
             pools[pool].failure = text
             log.error(

@@ -43,6 +43,8 @@ struct TemplateEntry {
     var output: [OutputCapture] = []
     var failures = 0
     var restartAt = UInt64.max
+    /// When it must be ready, or have answered the oldest order to fork; ns.
+    var answerBy = UInt64.max
     var ticket: UInt64 = 0
     /// Workers that wait for it to become ready.
     var waiting: [WorkerID] = []

@@ -27,6 +27,9 @@ struct Shell: ~Copyable {
     static let scratchBytes = 256 << 10
     static let eventsPerTurn = 512
     static let maximumMethods = 65_535
+    static let maximumControlConnections = 64
+    /// Reads of a dead worker's socket, which holds what a socket buffer holds: a grandchild may go on writing.
+    static let maximumLastReads = 64
 
     let configuration: Configuration
     let log: Logger
@@ -50,15 +53,27 @@ struct Shell: ~Copyable {
     var blocks = BlockPool()
     let connections: UnsafeMutablePointer<Connection>
     let connectionCapacity: Int
-    var connectionCount = 0
+    let clientLimit: Int
+    var clientCount = 0
+    var controlCount = 0
     var usedConnections = 0
     var freeConnections: [Int32] = []
+    /// Ring of connections with something to write.
     let dirty: UnsafeMutablePointer<Int32>
-    var dirtyCount = 0
+    let dirtyMask: Int
+    var dirtyHead = 0
+    var dirtyTail = 0
+    var segments = SegmentTable()
+    /// Stalled connections that have room again.
+    var due: [Int32] = []
+    var faultLog = LogAllowance()
 
     let pools: UnsafeMutablePointer<PoolEntry>
     let poolCount: Int
     var effects = EffectBuffer()
+    var isCarryingOut = false
+    /// Events that came up while effects were carried out.
+    var postponed: [(pool: Int, event: Event)] = []
     var host: HostMachine
     var hostEffects: [HostMachine.Effect] = []
 
@@ -86,6 +101,8 @@ struct Shell: ~Copyable {
     var arrivalBody = UnsafeRawBufferPointer(start: nil, count: 0)
     var replyHeader = Header(.ping)
     var replyBody = UnsafeRawBufferPointer(start: nil, count: 0)
+    /// The block that holds nothing but the large frame at hand; who takes it over empties this.
+    var handover = Block()
 
     init(configuration: Configuration, log: Logger, spawner: SpawnService, listener: Int32, controlListener: Int32, guardPipe: Int32, guardProcess: Int32) {
         self.configuration = configuration
@@ -103,10 +120,17 @@ struct Shell: ~Copyable {
         reserve = cpoold_open_null()
         scratch = malloc(Self.scratchBytes)!
         let limit = Int(cpoold_raise_descriptor_limit())
-        connectionCapacity = min(configuration.maximumConnections, max(limit, 256)) + PoolPolicy.maximumWorkerSlots
+        var workers = 0
+        for pool in configuration.pools { workers += pool.policy.clamped.maximumWorkers + pool.policy.clamped.surge }
+        // Callers must not take the descriptors that workers and operators need.
+        clientLimit = max(1, min(configuration.maximumConnections, limit - Self.reservedDescriptors(limit: limit, workers: workers)))
+        connectionCapacity = clientLimit + Self.maximumControlConnections + workers
         // Zeroed pages that are not touched cost nothing.
         connections = calloc(connectionCapacity, MemoryLayout<Connection>.stride)!.bindMemory(to: Connection.self, capacity: connectionCapacity)
-        dirty = calloc(4 * connectionCapacity, MemoryLayout<Int32>.stride)!.bindMemory(to: Int32.self, capacity: 4 * connectionCapacity)
+        var ring = 1
+        while ring < connectionCapacity { ring *= 2 }
+        dirty = calloc(ring, MemoryLayout<Int32>.stride)!.bindMemory(to: Int32.self, capacity: ring)
+        dirtyMask = ring - 1
         globalMethods = calloc(Self.maximumMethods, MemoryLayout<GlobalMethod>.stride)!.bindMemory(to: GlobalMethod.self, capacity: Self.maximumMethods)
         host = HostMachine(startingAtOnce: configuration.startingAtOnce)
         poolCount = configuration.pools.count
@@ -119,6 +143,9 @@ struct Shell: ~Copyable {
         watch(spawner.outcomeEvent, .spawnOutcome)
         if controlListener >= 0 { watch(controlListener, .controlListener) }
     }
+
+    /// What is not left to callers: poold's own, six of each worker, the control socket's; at most half of all.
+    private static func reservedDescriptors(limit: Int, workers: Int) -> Int { min(limit / 2, 64 + 6 * workers + maximumControlConnections) }
 
     func watch(_ descriptor: Int32, _ kind: TokenKind, index: Int = 0, generation: UInt32 = 0) {
         _ = cpoold_epoll_control(epoll, EPOLL_CTL_ADD, descriptor, EPOLLIN.rawValue, kind.token(index: index, generation: generation))
@@ -145,7 +172,8 @@ struct Shell: ~Copyable {
 
     private func timeout() -> Int64 {
         var next = UInt64.max
-        for pool in 0..<poolCount { next = min(next, pools[pool].deadline, pools[pool].template.restartAt) }
+        if !due.isEmpty { return 0 }
+        for pool in 0..<poolCount { next = min(next, pools[pool].deadline, pools[pool].template.restartAt, pools[pool].template.answerBy) }
         if !isListening && listener >= 0 { next = min(next, openAt) }
         guard next != .max else { return -1 }
         let current = cpoold_now()
@@ -162,7 +190,12 @@ struct Shell: ~Copyable {
             let mask = event.pointee.events
             if mask & EPOLLOUT.rawValue != 0 { flush(index) }
             guard connections[index].role != .free, connections[index].generation & 0xFF_FFFF == generation else { return }
-            if mask & (EPOLLIN.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 { readable(index) }
+            if connections[index].paused || connections[index].stall != .no {
+                // Not to be read; only its end counts.
+                if mask & (EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 { closeConnection(index) }
+            } else if mask & (EPOLLIN.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 {
+                readable(index)
+            }
         case .listener: acceptAll(listener, .client)
         case .controlListener: acceptAll(controlListener, .control)
         case .signal: takeSignals()
@@ -178,16 +211,11 @@ struct Shell: ~Copyable {
         for pool in 0..<poolCount {
             if pools[pool].deadline <= now { handle(pool, .timer) }
             if pools[pool].template.restartAt <= now { startTemplate(pool) }
+            if pools[pool].template.answerBy <= now { templateHangs(pool) }
         }
         if !isListening && listener >= 0 { openWhenReady() }
-        var at = 0
-        while at < dirtyCount {
-            let index = Int(dirty[at])
-            at += 1
-            connections[index].isDirty = false
-            if connections[index].role != .free { flush(index) }
-        }
-        dirtyCount = 0
+        takeUpStalled()
+        flushDirty()
     }
 
     /// Who calls before the first worker is there would learn no method: they wait in the listen queue.
@@ -242,7 +270,7 @@ struct Shell: ~Copyable {
         guard isStopping else { return }
         for pool in 0..<poolCount where !pools[pool].isStopped || pools[pool].template.pid > 0 { return }
         // What was answered last still has to leave.
-        for index in 0..<usedConnections where connections[index].role != .free && connections[index].outputEnd > connections[index].outputStart {
+        for index in 0..<usedConnections where connections[index].role != .free && connections[index].unwritten > 0 {
             flush(index)
         }
         if controlListener >= 0 { unlink(configuration.controlPath) }
@@ -250,8 +278,27 @@ struct Shell: ~Copyable {
     }
 
     /// One event into one machine, then everything it wants done.
+    ///
+    /// Called while effects are carried out, it only notes the event: the effects at hand come first.
     @inline(__always) mutating func handle(_ pool: Int, _ event: Event) {
+        guard !isCarryingOut else { return postponed.append((pool, event)) }
+        isCarryingOut = true
         pools[pool].machine.handle(event, now: Instant(nanoseconds: now), into: &effects)
         carryOut(pool)
+        isCarryingOut = false
+        if !postponed.isEmpty { handlePostponed() }
+    }
+
+    private mutating func handlePostponed() {
+        var at = 0
+        isCarryingOut = true
+        while at < postponed.count {
+            let (pool, event) = postponed[at]
+            at += 1
+            pools[pool].machine.handle(event, now: Instant(nanoseconds: now), into: &effects)
+            carryOut(pool)
+        }
+        postponed.removeAll(keepingCapacity: true)
+        isCarryingOut = false
     }
 }

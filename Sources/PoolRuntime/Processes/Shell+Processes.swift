@@ -222,7 +222,10 @@ extension Shell {
         let index = entry.pointee.connection
         if index >= 0 {
             let generation = connections[index].generation
-            while connections[index].role == .worker, connections[index].generation == generation, readOnce(index) > 0 {}
+            var reads = 0
+            while reads < Self.maximumLastReads, connections[index].role == .worker, connections[index].generation == generation, readOnce(index) > 0 {
+                reads += 1
+            }
             if connections[index].role == .worker && connections[index].generation == generation { closeConnection(index) }
         }
         entry.pointee.connection = -1

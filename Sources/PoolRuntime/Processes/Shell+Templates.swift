@@ -36,6 +36,7 @@ extension Shell {
         pools[pool].template.ticket = ticket
         if pools[pool].template.failures == 0 { pools[pool].template.state = .starting }
         orders[ticket] = .template(pool: pool)
+        pools[pool].template.answerBy = now + configuration.policy.startTimeout
         if !spawner.submit(order) {
             orders[ticket] = nil
             pools[pool].template.ticket = 0
@@ -68,6 +69,7 @@ extension Shell {
         pools[pool].template.control = -1
         for descriptor in pools[pool].template.childEnds { close(descriptor) }
         pools[pool].template.childEnds = []
+        pools[pool].template.answerBy = .max
         for output in pools[pool].template.output { close(output.descriptor) }
         pools[pool].template.output = []
     }
@@ -103,6 +105,7 @@ extension Shell {
             spawnCold(pool, worker)
             return
         }
+        if pools[pool].template.asked.isEmpty { pools[pool].template.answerBy = now + pools[pool].configuration.policy.startTimeout }
         pools[pool].template.asked.append(worker)
         pendingForks += 1
     }
@@ -128,6 +131,7 @@ extension Shell {
         case UInt8(ascii: "R"):
             pools[pool].template.state = .ready
             pools[pool].template.failures = 0
+            pools[pool].template.answerBy = .max
             log.info("template is ready", metadata: ["pool": "\(pools[pool].configuration.name)", "pid": "\(pools[pool].template.pid)"])
             let waiting = pools[pool].template.waiting
             pools[pool].template.waiting = []
@@ -151,6 +155,7 @@ extension Shell {
         guard let at = pools[pool].template.asked.firstIndex(of: worker) else { return }
         pools[pool].template.asked.remove(at: at)
         pendingForks -= 1
+        pools[pool].template.answerBy = pools[pool].template.asked.isEmpty ? .max : now + pools[pool].configuration.policy.startTimeout
         guard pools[pool].workers[Int(slot)].generation == generation, pools[pool].workers[Int(slot)].socket >= 0 else { return }
         if message[0] == UInt8(ascii: "E") {
             let reason = String(decoding: message.dropFirst(13), as: UTF8.self)
@@ -168,6 +173,14 @@ extension Shell {
     }
 
     // MARK: - Its end
+
+    /// Its import, or a fork, takes longer than a worker's start may: it is ended, and its workers start cold.
+    mutating func templateHangs(_ pool: Int) {
+        pools[pool].template.answerBy = .max
+        guard pools[pool].template.pid > 0 else { return }
+        pools[pool].template.refusal = "it did not answer within \(pools[pool].configuration.policy.startTimeout / 1_000_000_000) s"
+        Glibc.kill(pools[pool].template.pid, SIGKILL)
+    }
 
     mutating func stopTemplate(_ pool: Int) {
         pools[pool].template.restartAt = .max
