@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import subprocess
@@ -39,7 +40,7 @@ def wait_for(condition, seconds=10.0, what="condition"):
 
 
 class Poold:
-    def __init__(self, folder, *pools, workers=2, wait=True, options=()):
+    def __init__(self, folder, *pools, workers=2, wait=True, options=(), limits=()):
         self.folder = folder
         self.socket = f"{folder}/s"
         self.log_path = f"{folder}/log"
@@ -49,7 +50,12 @@ class Poold:
             module = WORKERS / f"{pool}.py" if isinstance(pool, str) else pool[1]
             arguments += ["--pool", f"{name}={module}"]
         self.log_file = open(self.log_path, "ab")
-        self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=self.log_file, stderr=self.log_file)
+
+        def limited():
+            for kind, value in limits:
+                resource.setrlimit(kind, (value, value))
+
+        self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=self.log_file, stderr=self.log_file, preexec_fn=limited)
         self.pid = self.process.pid
         if wait:
             wait_for(lambda: "accepting calls" in self.log() or self.process.poll() is not None, 15, "accepting calls")
@@ -77,6 +83,11 @@ class Poold:
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def resident(self):
+        """Resident memory of poold itself in KiB."""
+        with open(f"/proc/{self.pid}/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
     def children(self):
         """pids of all descendants."""

@@ -23,7 +23,8 @@ extension Shell {
             usedConnections += 1
         }
         let generation = connections[index].generation &+ 1
-        connections[index] = Connection(descriptor: descriptor, generation: generation, role: role, isDirty: connections[index].isDirty, interest: EPOLLIN.rawValue)
+        connections[index] = Connection(
+            descriptor: descriptor, generation: generation, role: role, isDirty: connections[index].isDirty, interest: EPOLLIN.rawValue)
         if role == .client { clientCount += 1 }
         if role == .control { controlCount += 1 }
         watch(descriptor, .connection, index: index, generation: generation)
@@ -36,7 +37,10 @@ extension Shell {
         close(connections[index].descriptor)
         connections[index].role = .free
         if role == .client { clientCount -= 1 }
-        if role == .control { controlCount -= 1 }
+        if role == .control {
+            controlCount -= 1
+            if controlReserve < 0 { controlReserve = cpoold_open_null() }
+        }
         connections[index].stall = .no
         blocks.release(connections[index].input)
         connections[index].input = Block()
@@ -64,15 +68,21 @@ extension Shell {
 
     mutating func acceptAll(_ listener: Int32, _ role: Role) {
         for _ in 0..<Self.acceptsPerTurn {
-            let descriptor = cpoold_accept(listener)
+            var descriptor = cpoold_accept(listener)
             if descriptor < 0 {
-                if errno == EMFILE || errno == ENFILE { refuseForWantOfDescriptors(listener) }
-                return
+                guard errno == EMFILE || errno == ENFILE else { return }
+                guard role == .control && controlReserve >= 0 else { return refuseForWantOfDescriptors(listener) }
+                // An operator gets in even then.
+                close(controlReserve)
+                controlReserve = -1
+                descriptor = cpoold_accept(listener)
+                guard descriptor >= 0 else { return }
             }
             guard let index = addConnection(descriptor, role) else {
                 close(descriptor)
                 if faultLog.allows(now) {
-                    log.warning("connection refused: the limit is reached", metadata: ["limit": "\(role == .client ? clientLimit : Self.maximumControlConnections)"])
+                    log.warning(
+                        "connection refused: the limit is reached", metadata: ["limit": "\(role == .client ? clientLimit : Self.maximumControlConnections)"])
                 }
                 continue
             }

@@ -76,7 +76,8 @@ extension Shell {
         let first = connections[index].firstCall
         context.pointee = CallContext(
             connection: Int32(index), clientID: arrivalHeader.id, session: arrivalHeader.session,
-            block: block, bodyOffset: Int32(offset), bodyLength: length, method: arrivalMethod, flags: arrivalHeader.flags & ~FrameFlags.named, call: call, previous: .none, next: first)
+            block: block, bodyOffset: Int32(offset), bodyLength: length, method: arrivalMethod, flags: arrivalHeader.flags & ~FrameFlags.named, call: call,
+            previous: .none, next: first)
         if first != .none { pools[first.pool].contexts[first.index].previous = reference }
         connections[index].firstCall = reference
         connections[index].callCount += 1

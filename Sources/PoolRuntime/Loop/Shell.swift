@@ -48,6 +48,8 @@ struct Shell: ~Copyable {
     let signals: Int32
     /// Spent for one accept when no descriptor is left.
     var reserve: Int32
+    /// Spent for one operator when no descriptor is left; -1: in use.
+    var controlReserve: Int32
 
     let scratch: UnsafeMutableRawPointer
     var blocks = BlockPool()
@@ -118,6 +120,7 @@ struct Shell: ~Copyable {
         epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
         signals = cpoold_signalfd()
         reserve = cpoold_open_null()
+        controlReserve = cpoold_open_null()
         scratch = malloc(Self.scratchBytes)!
         let limit = Int(cpoold_raise_descriptor_limit())
         var workers = 0
