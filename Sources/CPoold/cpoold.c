@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -222,17 +223,16 @@ int cpoold_listen(const char *path, int mode, int backlog, int *error) {
     if (failed) { close(fd); *error = failed; return -1; }
     return fd;
 }
-int cpoold_epoll_wait(int epoll, struct epoll_event *events, int count, int64_t timeout) {
-    if (timeout < 0) return epoll_wait(epoll, events, count, -1);
-    if (timeout == 0) return epoll_wait(epoll, events, count, 0);
-    struct timespec t = {timeout / 1000000000, timeout % 1000000000};
-    static int missing;
-    if (!missing) {
-        int n = (int)syscall(SYS_epoll_pwait2, epoll, events, count, &t, NULL, 0);
-        if (n >= 0 || errno != ENOSYS) return n;
-        missing = 1;
-    }
-    return epoll_wait(epoll, events, count, (int)((timeout + 999999) / 1000000));
+int cpoold_timer(void) { return timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK); }
+int cpoold_timer_arm(int timer, uint64_t at) {
+    // All zeros would disarm it.
+    struct itimerspec t = {.it_value = {(time_t)(at / 1000000000u), (long)(at % 1000000000u)}};
+    if (at == 0) t.it_value.tv_nsec = 1;
+    return timerfd_settime(timer, TFD_TIMER_ABSTIME, &t, NULL) == 0 ? 0 : errno;
+}
+void cpoold_timer_take(int timer) {
+    uint64_t count;
+    if (read(timer, &count, sizeof count) < 0) {}
 }
 static void loop_signals(sigset_t *set) {
     sigemptyset(set);

@@ -58,7 +58,10 @@ ssize_t cpoold_send_descriptors(int socket, const void *bytes, size_t count, con
 int cpoold_peer(int socket, uint32_t *uid, uint32_t *gid, int32_t *pid);
 int cpoold_listen(const char *path, int mode, int backlog, int *error);
 int cpoold_connect(const char *path, bool blocking);
-int cpoold_epoll_wait(int epoll, struct epoll_event *events, int count, int64_t timeout_nanoseconds);
+// A timer on CLOCK_MONOTONIC to wait for in epoll; armed at an absolute time in nanoseconds.
+int cpoold_timer(void);
+int cpoold_timer_arm(int timer, uint64_t at);
+void cpoold_timer_take(int timer);
 int cpoold_signalfd(void);
 // The next signal of a signalfd, 0: none.
 int cpoold_next_signal(int descriptor);

@@ -16,7 +16,7 @@ extension Shell {
     /// Bytes read and taken; 0: end of file, negative: errno is set.
     mutating func readOnce(_ index: Int) -> Int {
         if connections[index].inputCount > 0 { return readBehind(index) }
-        let count = read(connections[index].descriptor, scratch, Self.scratchBytes)
+        let count = recv(connections[index].descriptor, scratch, Self.scratchBytes, 0)
         guard count > 0 else { return count }
         let generation = connections[index].generation
         let used = consume(index, UnsafeRawPointer(scratch), count)
@@ -58,7 +58,7 @@ extension Shell {
             block = larger
             connections[index].input = block
         }
-        let count = read(connections[index].descriptor, block.pointer! + have, block.capacity - have)
+        let count = recv(connections[index].descriptor, block.pointer! + have, block.capacity - have, 0)
         guard count > 0 else { return count }
         connections[index].input = Block()
         connections[index].inputCount = 0

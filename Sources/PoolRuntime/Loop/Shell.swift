@@ -7,7 +7,7 @@ import PoolWire
 /// What an epoll event belongs to: kind in the top byte, 24 bits of generation, 32 bits of index.
 enum TokenKind: UInt64 {
     case listener = 1
-    case controlListener, connection, signal, spawnOutcome, output, template
+    case controlListener, connection, signal, spawnOutcome, output, template, timer
 
     func token(index: Int, generation: UInt32 = 0) -> UInt64 { rawValue << 56 | UInt64(generation & 0xFF_FFFF) << 32 | UInt64(index) }
 }
@@ -46,6 +46,9 @@ struct Shell: ~Copyable {
     /// Callers are let in when every pool has a worker or has failed once, or at this time.
     var openAt: UInt64
     let signals: Int32
+    let timer: Int32
+    /// When the timer fires, ns; `.max`: it is not armed.
+    var armedAt = UInt64.max
     /// Spent for one accept when no descriptor is left.
     var reserve: Int32
     /// Spent for one operator when no descriptor is left; -1: in use.
@@ -119,6 +122,7 @@ struct Shell: ~Copyable {
         openAt = now + 10_000_000_000
         epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
         signals = cpoold_signalfd()
+        timer = cpoold_timer()
         reserve = cpoold_open_null()
         controlReserve = cpoold_open_null()
         scratch = malloc(Self.scratchBytes)!
@@ -143,6 +147,7 @@ struct Shell: ~Copyable {
         }
         rebuildWelcome()
         watch(signals, .signal)
+        watch(timer, .timer)
         watch(spawner.outcomeEvent, .spawnOutcome)
         if controlListener >= 0 { watch(controlListener, .controlListener) }
     }
@@ -162,7 +167,8 @@ struct Shell: ~Copyable {
         }
         let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: Self.eventsPerTurn)
         while !isOver {
-            let count = cpoold_epoll_wait(epoll, events, Int32(Self.eventsPerTurn), timeout())
+            armTimer()
+            let count = epoll_wait(epoll, events, Int32(Self.eventsPerTurn), due.isEmpty ? -1 : 0)
             now = cpoold_now()
             if count > 0 {
                 for index in 0..<Int(count) { dispatch(events + index) }
@@ -173,14 +179,15 @@ struct Shell: ~Copyable {
         spawner.finish()
     }
 
-    private func timeout() -> Int64 {
+    /// Sees to it that the loop wakes for the next deadline. The timer is moved only to an earlier time: nearly always the
+    /// deadline at hand is that of a call which is answered long before, and arming costs more than waking once too often.
+    private mutating func armTimer() {
         var next = UInt64.max
-        if !due.isEmpty { return 0 }
         for pool in 0..<poolCount { next = min(next, pools[pool].deadline, pools[pool].template.restartAt, pools[pool].template.answerBy) }
         if !isListening && listener >= 0 { next = min(next, openAt) }
-        guard next != .max else { return -1 }
-        let current = cpoold_now()
-        return next > current ? Int64(min(next - current, 3_600_000_000_000)) : 0
+        guard next < armedAt else { return }
+        armedAt = next
+        _ = cpoold_timer_arm(timer, next)
     }
 
     @inline(__always) private mutating func dispatch(_ event: UnsafePointer<epoll_event>) {
@@ -202,6 +209,9 @@ struct Shell: ~Copyable {
         case .listener: acceptAll(listener, .client)
         case .controlListener: acceptAll(controlListener, .control)
         case .signal: takeSignals()
+        case .timer:
+            cpoold_timer_take(timer)
+            armedAt = .max
         case .spawnOutcome: takeOutcomes()
         case .output: readOutput(index, generation)
         case .template: readTemplate(index)
