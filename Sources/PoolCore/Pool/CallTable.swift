@@ -34,6 +34,7 @@ struct CallRecord: BitwiseCopyable {
     var place = CallPlace.free
     var priority = Priority.normal
     var reason = RevokeReason.none
+    /// How often it began on a worker that was lost.
     var attempts: UInt8 = 0
     var idempotent = false
 }

@@ -80,6 +80,23 @@ package enum Outcome: UInt8, BitwiseCopyable, Sendable, Hashable, CaseIterable {
     case unavailable
     /// Affinity `require` and the session's worker ended before it began.
     case sessionLost
+
+    /// The same end for a call that has begun once.
+    var afterBeginning: Outcome {
+        switch self {
+        case .timeoutWaiting, .timeoutRunning: return .timeoutRunning
+        case .cancelledWaiting, .cancelledRunning: return .cancelledRunning
+        case .workerLost, .draining, .shed, .unavailable, .sessionLost: return .workerLost
+        }
+    }
+
+    /// Whether the caller is told that the call may have had effects.
+    package var began: Bool {
+        switch self {
+        case .timeoutRunning, .cancelledRunning, .workerLost: return true
+        case .timeoutWaiting, .cancelledWaiting, .draining, .shed, .unavailable, .sessionLost: return false
+        }
+    }
 }
 
 /// What an operator, a log or a metric may want to know. Not needed for correctness.

@@ -157,7 +157,9 @@ extension PoolMachine {
         }
     }
 
-    mutating func finish(_ index: Int, _ outcome: Outcome, _ effects: inout EffectBuffer) {
+    mutating func finish(_ index: Int, _ proposed: Outcome, _ effects: inout EffectBuffer) {
+        // A call that was to run again has had its effects once: it must not be told that it never began.
+        let outcome = calls.records[index].attempts > 0 ? proposed.afterBeginning : proposed
         effects.append(.finish(calls.id(index), outcome))
         switch outcome {
         case .timeoutWaiting, .timeoutRunning: counters.timeouts += 1

@@ -79,7 +79,6 @@ extension PoolMachine {
         calls.records[index].place = .sent
         calls.records[index].slot = UInt16(slot)
         calls.records[index].number = number
-        if calls.records[index].attempts < .max { calls.records[index].attempts += 1 }
         if policy.affinity != .none && calls.records[index].session != 0 { bindSession(index, to: slot) }
         effects.append(.send(calls.id(index), to: id(slot), number: number, deadline: calls.records[index].deadline))
     }

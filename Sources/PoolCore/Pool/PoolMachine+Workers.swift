@@ -220,12 +220,12 @@ extension PoolMachine {
             case .none, .takenBack:
                 if !began {
                     requeue(index, &effects)
-                } else if calls.records[index].idempotent && Int(calls.records[index].attempts) < policy.maximumAttempts
-                    && !ending && !isPinnedElsewhere(index)
+                } else if calls.records[index].idempotent && Int(calls.records[index].attempts) + 1 < policy.maximumAttempts && !ending
+                    && !isPinnedElsewhere(index)
                 {
+                    calls.records[index].attempts += 1
                     counters.retried += 1
-                    effects.append(
-                        .publish(.callRetried(calls.id(index), attempt: Int(calls.records[index].attempts) + 1)))
+                    effects.append(.publish(.callRetried(calls.id(index), attempt: Int(calls.records[index].attempts) + 1)))
                     requeue(index, &effects)
                 } else {
                     finish(index, .workerLost, &effects)
