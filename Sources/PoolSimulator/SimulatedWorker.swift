@@ -60,8 +60,6 @@ struct SimulatedCall {
     var isCancelled = false
     /// Times it really began.
     var begun = 0
-    /// It may count as begun although it did not: its worker scribbled on its page.
-    var maybeBegun = false
     var session: UInt64 = 0
     var identity: UInt16 = 0
     var bytes: UInt32 = 0

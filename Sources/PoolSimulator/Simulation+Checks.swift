@@ -75,7 +75,7 @@ extension Simulation {
             end(worker, .signal(9), after: random.anySpan(maximumBits: 20))
         case .measure(let worker):
             _ = try present(worker, "measure")
-            agenda.add(.measured(worker, random.next() % (2 << 20)), at: now)
+            agenda.add(.measured(worker, random.next() % (isCalm ? 1 << 20 : 2 << 20)), at: now)
         case .publish(let notice): try published(notice)
         case .stopped:
             stoppedCount += 1
@@ -194,7 +194,6 @@ extension Simulation {
         if !isCalm && random.perMille(world.misbehavePerMille) {
             started = random.next()
             workers[slot].mayBeKilled = true
-            for serial in calls.indices where calls[serial].place == .atWorker && calls[serial].worker == worker { calls[serial].maybeBegun = true }
         }
         // What the model must know of what is not begun: it goes back to waiting, or ends; `send` will tell which.
         if started == workers[slot].started {
@@ -259,13 +258,7 @@ extension Simulation {
 
     mutating func checkLimits() throws(Violation) {
         if let text = beganAfterItsEnd { throw fail(text) }
-        if let dead = exitedOutstanding {
-            exitedOutstanding = nil
-            // Whatever it held has ended or waits again.
-            for serial in calls.indices.suffix(400) where calls[serial].place == .atWorker && calls[serial].worker == dead.worker {
-                calls[serial].place = .waiting
-            }
-        }
+        exitedOutstanding = nil
         guard totalsEvents % 16 == 0 else { return }
         let status = machine.status(now: Instant(nanoseconds: now))
         let slots = world.policy.maximumWorkers + world.policy.surge

@@ -81,11 +81,13 @@ extension Simulation {
 
     mutating func arrive() throws(Violation) {
         let isPoison = !isCalm && random.perMille(world.poisonPerMille)
-        let hash = isPoison ? UInt64(1 + random.below(2)) : 100 + random.next() % 1000
+        // The hash covers the method.
+        let method = random.below(world.methods)
+        let hash = isPoison ? UInt64(1 + method) : 100 + random.next() % 1000
         let arrival = Arrival(
-            identity: IdentityID(index: UInt16(random.below(world.identities))), method: MethodID(index: UInt16(random.below(world.methods))),
+            identity: IdentityID(index: UInt16(random.below(world.identities))), method: MethodID(index: UInt16(method)),
             priority: Priority.allCases[random.below(3)], idempotent: random.chance(30), session: random.chance(50) ? 0 : UInt64(1 + random.below(5)),
-            budget: random.chance(50) ? 0 : 1 + random.anySpan(maximumBits: 40), bodyBytes: UInt32(random.below(random.chance(10) ? 5_000 : 100)),
+            budget: random.chance(50) ? 0 : 1 + random.anySpan(maximumBits: 36), bodyBytes: UInt32(random.below(random.chance(10) ? 5_000 : 100)),
             bodyHash: machine.wantsBodyHash ? hash : 0)
         arrivalAtHand = arrival
         poisonAtHand = isPoison ? hash : 0
@@ -116,7 +118,10 @@ extension Simulation {
         // Late news of workers that are long gone, and news that make no sense now.
         case 21: try apply(.workerReady(WorkerID(slot: UInt16(slot), generation: workers[slot].generation &- 1)))
         case 22: try apply(.workerReplied(WorkerID(slot: UInt16(slot), generation: workers[slot].generation &- 1), number: 1, kind: .result, ran: 5))
-        default: try apply(.callCancelled(CallID(index: UInt32(random.below(300)), generation: UInt32(random.below(3)))))
+        default:
+            let call = CallID(index: UInt32(random.below(300)), generation: UInt32(random.below(3)))
+            if let serial = live(call) { calls[serial].isCancelled = true }
+            try apply(.callCancelled(call))
         }
     }
 
@@ -216,6 +221,11 @@ extension Simulation {
             let reply = workers[slot].socket.removeFirst()
             // The machine hears no more of a worker that it has given up.
             if reply.number == workers[slot].firstUnanswered && reply.number <= workers[slot].lastNumber { workers[slot].firstUnanswered += 1 }
+            if reply.kind == .unrunRevoked || reply.kind == .unrunExpired {
+                for serial in calls.indices where calls[serial].place == .atWorker && calls[serial].worker == worker && calls[serial].number == reply.number {
+                    calls[serial].place = .waiting
+                }
+            }
             replyAtHand = (worker, reply.number)
             try apply(.workerReplied(worker, number: reply.number, kind: reply.kind, ran: reply.ran))
         }
@@ -238,8 +248,9 @@ extension Simulation {
         if workers[slot].scribbles {
             started = random.next()
             running = random.next()
-            for serial in calls.indices where calls[serial].place == .atWorker && calls[serial].worker == worker { calls[serial].maybeBegun = true }
         }
+        // Whatever it held ends now or waits again.
+        for serial in calls.indices where calls[serial].place == .atWorker && calls[serial].worker == worker { calls[serial].place = .waiting }
         workers[slot].life = .none
         workers[slot].isReadyToPoold = false
         exitedOutstanding = (worker, running)

@@ -89,7 +89,7 @@ package struct Simulation: ~Copyable {
         self.keepsTrace = keepsTrace
         var random = SeededRandom(seed: seed)
         let world = World(&random)
-        now = 1_000_000_000 + random.next() >> 24
+        now = 1_000_000_000 + random.next() % (1 << 40)
         isBrokenModule = random.chance(world.brokenModulePercent)
         self.random = random
         self.world = world
@@ -154,7 +154,8 @@ package struct Simulation: ~Copyable {
         if keepsTrace { note("event \(event)") }
         buffer.removeAll()
         // Now and then a loop with an old idea of the time.
-        let told = !isCalm && random.perMille(5) ? now - min(now, 1_000_000) : now
+        var told = now
+        if case .timer = event {} else if !isCalm && random.perMille(5) { told -= min(told, 1_000_000) }
         machine.handle(event, now: Instant(nanoseconds: told), into: &buffer)
         try carryOut()
         if let arrival = arrivalAtHand { throw fail("the arrival of \(arrival) was neither admitted nor refused") }
@@ -198,7 +199,7 @@ package struct Simulation: ~Copyable {
         isCalm = true
         isBrokenModule = false
         try apply(.resume)
-        for _ in 0..<20_000 {
+        for _ in 0..<60_000 {
             if hasConverged { return }
             guard !agenda.isEmpty || machine.nextDeadline != nil else { break }
             try step()
@@ -222,7 +223,7 @@ package struct Simulation: ~Copyable {
             isShuttingDown = true
             try apply(.shutdown(limit: random.anySpan(maximumBits: 34)))
         }
-        for _ in 0..<5_000 {
+        for _ in 0..<60_000 {
             if stoppedCount > 0 { return }
             if machine.nextDeadline == nil && agenda.isEmpty { break }
             try step()

@@ -46,15 +46,15 @@ struct World {
         policy.startTimeout = 1_000_000_000 + random.anySpan(maximumBits: 34)
         policy.drainGrace = 1_000_000 + random.anySpan(maximumBits: 33)
         policy.terminateGrace = random.anySpan(maximumBits: 33)
-        if random.chance(25) { policy.maximumAge = 100_000_000 + random.anySpan(maximumBits: 36) }
+        if random.chance(25) { policy.maximumAge = 1_000_000_000 + random.anySpan(maximumBits: 36) }
         if random.chance(25) { policy.maximumCalls = 1 + random.anySpan(maximumBits: 8) }
         if random.chance(15) { policy.maximumPrivateBytes = 1 << 20 }
-        policy.measureInterval = 10_000_000 + random.anySpan(maximumBits: 34)
+        policy.measureInterval = 200_000_000 + random.anySpan(maximumBits: 34)
         policy.unavailableAfter = 1 + random.below(4)
         policy.circuitFailures = random.chance(50) ? 0 : 1 + random.below(6)
         policy.circuitSuccesses = 1 + random.below(3)
         policy.quarantineDeaths = random.below(4)
-        policy.healthInterval = random.chance(50) ? 0 : 10_000_000 + random.anySpan(maximumBits: 34)
+        policy.healthInterval = random.chance(50) ? 0 : 200_000_000 + random.anySpan(maximumBits: 34)
         policy.healthFailures = 1 + random.below(3)
         policy.healthTimeout = 1_000_000 + random.anySpan(maximumBits: 32)
         policy.affinity = Affinity.allCases[random.below(3)]
@@ -65,8 +65,8 @@ struct World {
 
         identities = 1 + random.below(4)
         methods = 1 + random.below(4)
-        arrivalGap = 1 + random.anySpan(maximumBits: 26)
-        burst = 1 + random.below(12)
+        arrivalGap = 20_000 + random.anySpan(maximumBits: 28)
+        burst = random.chance(30) ? 1 + random.below(12) : 1
         serviceBits = 10 + random.below(22)
         slowPercent = random.chance(30) ? random.below(20) : 0
         // A third of the worlds is nearly well: faults must not hide what goes wrong without them.

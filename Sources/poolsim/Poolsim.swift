@@ -53,7 +53,7 @@ struct Run: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Run many seeds; stop at the first failure and show its trace.")
     @Option(help: "How many seeds, 1 to 100,000,000.") var seeds: UInt64 = 10_000
     @Option(help: "The first seed.") var from: UInt64 = 0
-    @Option(help: "Steps of each run before the faults stop, 1 to 1,000,000.") var steps = 300
+    @Option(help: "Steps of each run before the faults stop, 1 to 1,000,000.") var steps = 500
 
     func validate() throws {
         guard (1...100_000_000).contains(seeds) else { throw ValidationError("--seeds \(seeds) is outside of 1…100000000") }
@@ -96,7 +96,7 @@ private func showTrace(_ seed: UInt64, steps: Int, lines: Int) {
 struct Replay: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Run one seed again and show what happened.")
     @Argument(help: "The seed.") var seed: UInt64
-    @Option(help: "Steps of the run.") var steps = 300
+    @Option(help: "Steps of the run.") var steps = 500
     @Option(help: "Lines of the trace, from its end.") var lines = 200
 
     func run() throws {

@@ -41,14 +41,15 @@ extension PoolMachine {
         if circuit == .open { return refuse(.unavailable, retryAfter: max(circuitUntil.since(now), 1_000_000)) }
         if arrival.bodyHash != 0 && isQuarantined(arrival.bodyHash) { return refuse(.quarantined) }
         if let reason = sessionRefusal(arrival, identity: identity) { return refuse(reason) }
-        if queue.count == 0 && idleHead != WorkerRecord.noLink { return nil }
+        let mayBePinned = arrival.session != 0 && policy.affinity == .require
+        if queue.count == 0 && idleHead != WorkerRecord.noLink && !mayBePinned { return nil }
         let wait = predictedWait(identity: identity, priority: arrival.priority)
         if queue.count + pinnedCalls >= policy.maximumQueuedCalls || calls.isFull {
             return refuse(.queueFull, wait: wait, retryAfter: max(wait / 2, 1_000_000))
         }
         let bytes = UInt64(arrival.bodyBytes)
-        if queue.bytes + bytes > policy.maximumQueuedBytes
-            || queue.bytes(of: identity) + bytes > policy.maximumQueuedBytesPerIdentity
+        if queue.bytes + pinnedBytes + bytes > policy.maximumQueuedBytes
+            || queue.bytes(of: identity) + pinnedBytes + bytes > policy.maximumQueuedBytesPerIdentity
         {
             return refuse(.bytesFull, wait: wait, retryAfter: max(wait / 2, 1_000_000))
         }

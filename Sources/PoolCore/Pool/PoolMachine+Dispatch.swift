@@ -186,15 +186,24 @@ extension PoolMachine {
     /// Calls behind one that takes longer than thought go back to where another worker can have them.
     mutating func rebalance(_ effects: inout EffectBuffer) {
         var isAhead = false
-        for slot in 0..<usedSlots where workers[slot].outstanding > 1 && !workers[slot].deaf {
+        for slot in 0..<usedSlots where workers[slot].outstanding > 1 && !workers[slot].deaf && holdsAhead(slot) {
             let silent = now.since(workers[slot].mark)
             let others = idleHead != WorkerRecord.noLink
             if silent >= 10 * policy.aheadSpan || (others && silent >= 2 * policy.aheadSpan) {
                 takeBackAhead(slot, &effects)
+            } else {
+                isAhead = true
             }
-            isAhead = true
         }
         if isAhead { arm(.rebalance, at: now + 2 * policy.aheadSpan) }
+    }
+
+    /// Whether a call that could be taken back waits behind the oldest.
+    private func holdsAhead(_ slot: Int) -> Bool {
+        for number in (workers[slot].first + 1)..<workers[slot].next {
+            if let index = calls.live(sent[ring(slot, number)].call), calls.records[index].place == .sent { return true }
+        }
+        return false
     }
 
     /// Asks for all but the oldest call of a worker.

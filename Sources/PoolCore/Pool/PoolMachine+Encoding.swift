@@ -44,6 +44,7 @@ extension PoolMachine {
         coder.code(&outstandingCalls)
         coder.code(&outstandingWork)
         coder.code(&pinnedCalls)
+        coder.code(&pinnedBytes)
         coder.code(&wanted)
         coder.code(&wasReady)
         coder.code(&draining)

@@ -133,7 +133,8 @@ extension PoolMachine {
         workers[slot].overrun = max(workers[slot].overrun, number)
         guard workers[slot].phase == .ready else { return }
         switch policy.overrun {
-        case .finish: return
+        // It may take its time, unless the worker is on its way out: then nobody gains by it.
+        case .finish: guard workers[slot].leaving else { return }
         case .cancel: break
         case .replace: recycle(id(slot), .hung, &effects)
         }

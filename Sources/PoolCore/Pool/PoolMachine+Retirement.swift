@@ -20,6 +20,7 @@ extension PoolMachine {
     /// Brings the number of workers towards what is wanted.
     mutating func reconcile(_ effects: inout EffectBuffer) {
         guard !isStopped else { return }
+        retireReplaced(&effects)
         chooseReplacements()
         var counted = 0
         for slot in 0..<usedSlots where isCounted(slot) { counted += 1 }
@@ -113,7 +114,11 @@ extension PoolMachine {
             workers[slot].cause = cause
             dropSessions(of: slot, &effects)
             takeBackAhead(slot, &effects)
-            if workers[slot].outstanding == 0 { beginDrain(slot, &effects) }
+            if workers[slot].outstanding == 0 {
+                beginDrain(slot, &effects)
+            } else if workers[slot].overrun != 0 && !timers.isArmed(node(slot, .hang)) {
+                arm(slot, .hang, at: now + policy.hangAfter)
+            }
         case .empty, .draining, .terminating, .killing: return
         }
     }
@@ -156,19 +161,14 @@ extension PoolMachine {
         }
     }
 
-    /// A new worker is ready: one that was to be replaced may go.
-    mutating func retireReplaced(_ effects: inout EffectBuffer) {
-        var ready = 0
-        for slot in 0..<usedSlots where isCounted(slot) && workers[slot].phase == .ready { ready += 1 }
-        for slot in 0..<usedSlots
-        where workers[slot].replacing && workers[slot].phase == .ready && !workers[slot].leaving {
-            var serving = 0
-            for other in 0..<usedSlots
-            where workers[other].phase == .ready && !workers[other].leaving && !workers[other].deaf { serving += 1 }
-            guard serving > min(target, ready) else { return }
+    /// Who is to be replaced may go as soon as the others are enough without it.
+    private mutating func retireReplaced(_ effects: inout EffectBuffer) {
+        var serving = 0
+        for slot in 0..<usedSlots where workers[slot].phase == .ready && !workers[slot].leaving && !workers[slot].deaf { serving += 1 }
+        for slot in 0..<usedSlots where serving > target && workers[slot].replacing && workers[slot].phase == .ready && !workers[slot].leaving {
             counters.recycled += 1
+            serving -= 1
             retire(slot, workers[slot].replaceCause, &effects)
-            return
         }
     }
 

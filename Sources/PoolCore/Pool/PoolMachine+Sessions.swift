@@ -107,6 +107,7 @@ extension PoolMachine {
         }
         workers[slot].pinnedCount += 1
         pinnedCalls += 1
+        pinnedBytes += UInt64(calls.records[index].bodyBytes)
     }
 
     mutating func unpin(_ index: Int) {
@@ -126,6 +127,7 @@ extension PoolMachine {
         calls.records[index].next = CallRecord.noLink
         workers[slot].pinnedCount -= 1
         pinnedCalls -= 1
+        pinnedBytes -= UInt64(calls.records[index].bodyBytes)
     }
 
     mutating func flushPinned(_ slot: Int, _ outcome: Outcome, _ effects: inout EffectBuffer) {

@@ -42,7 +42,6 @@ extension PoolMachine {
             if policy.healthInterval > 0 { arm(slot, .health, at: now + policy.healthInterval) }
             armUpkeep(slot)
             failedStarts = 0
-            retireReplaced(&effects)
             reconcile(&effects)
             rest(slot)
             serveQueue(&effects)

@@ -30,6 +30,7 @@ package struct PoolMachine: ~Copyable {
     var outstandingWork: Nanoseconds = 0
     /// Calls that wait for one worker alone.
     var pinnedCalls = 0
+    var pinnedBytes: UInt64 = 0
 
     var wanted: Int
     var wasReady = false
