@@ -47,7 +47,9 @@ extension Simulation {
             ended(serial)
         case .blame(let call, let method):
             let serial = try alive(call, "blame")
-            guard let dead = exitedOutstanding, calls[serial].worker == dead.worker, calls[serial].number == dead.running else { throw fail("blame of \(call), which did not run when its worker died") }
+            guard let dead = exitedOutstanding, calls[serial].worker == dead.worker, calls[serial].number == dead.running else {
+                throw fail("blame of \(call), which did not run when its worker died")
+            }
             let hash = calls[serial].isPoison ? calls[serial].hash : 100 + UInt64(serial)
             agenda.add(.blamed(method, hash), at: now)
         case .revoke(let worker, let number, let interrupt): try revoke(worker, number, number, interrupt)
@@ -69,7 +71,9 @@ extension Simulation {
             if workers[slot].running == 0 && !workers[slot].isStalled { end(worker, .status(0), after: random.anySpan(maximumBits: isCalm ? 20 : 36)) }
         case .terminate(let worker):
             let slot = try mayEnd(worker, "terminate")
-            if !workers[slot].ignoresTerm && (workers[slot].running == 0 || random.chance(50)) { end(worker, .signal(15), after: random.anySpan(maximumBits: 30)) }
+            if !workers[slot].ignoresTerm && (workers[slot].running == 0 || random.chance(50)) {
+                end(worker, .signal(15), after: random.anySpan(maximumBits: 30))
+            }
         case .kill(let worker):
             _ = try mayEnd(worker, "kill")
             end(worker, .signal(9), after: random.anySpan(maximumBits: 20))
@@ -118,7 +122,9 @@ extension Simulation {
         count(\.refused)
         if refusal.reason == .quarantined {
             count(\.quarantined)
-            guard arrival.bodyHash != 0, let suspect = suspects[arrival.bodyHash], suspect.deaths >= world.policy.quarantineDeaths else { throw fail("a call that killed nobody is refused as quarantined") }
+            guard arrival.bodyHash != 0, let suspect = suspects[arrival.bodyHash], suspect.deaths >= world.policy.quarantineDeaths else {
+                throw fail("a call that killed nobody is refused as quarantined")
+            }
         }
     }
 
@@ -131,7 +137,9 @@ extension Simulation {
         guard workers[slot].outstanding < world.policy.window else { throw fail("\(worker) holds more than the window") }
         // `now` may have been told a millisecond late.
         guard deadline > now - min(now, 1_000_000) else { throw fail("an expired call is sent: \(deadline) at \(now)") }
-        guard deadline <= calls[serial].deadline, deadline + 1_000_000 >= calls[serial].deadline else { throw fail("deadline \(deadline) is not arrival + budget \(calls[serial].deadline)") }
+        guard deadline <= calls[serial].deadline, deadline + 1_000_000 >= calls[serial].deadline else {
+            throw fail("deadline \(deadline) is not arrival + budget \(calls[serial].deadline)")
+        }
         guard calls[serial].begun == 0 || calls[serial].idempotent else { throw fail("\(call) has begun and is sent again, but it is not idempotent") }
         guard calls[serial].begun < world.policy.maximumAttempts else { throw fail("\(call) is tried more than \(world.policy.maximumAttempts) times") }
         calls[serial].place = .atWorker
@@ -185,7 +193,9 @@ extension Simulation {
 
     private mutating func revoke(_ worker: WorkerID, _ first: UInt64, _ last: UInt64, _ interrupt: Bool) throws(Violation) {
         let slot = try present(worker, "revoke")
-        guard first >= 1, last <= workers[slot].lastNumber, last - first < UInt64(PoolPolicy.maximumWindow) else { throw fail("revoke of \(first)...\(last) on \(worker), which was sent \(workers[slot].lastNumber)") }
+        guard first >= 1, last <= workers[slot].lastNumber, last - first < UInt64(PoolPolicy.maximumWindow) else {
+            throw fail("revoke of \(first)...\(last) on \(worker), which was sent \(workers[slot].lastNumber)")
+        }
         for number in first...last { workers[slot].revoked.append(number) }
         if interrupt && workers[slot].running == first && !workers[slot].isStubborn {
             agenda.add(.callEnds(worker, number: first, kind: .interrupted), at: now + random.anySpan(maximumBits: 20))
@@ -197,11 +207,14 @@ extension Simulation {
         }
         // What the model must know of what is not begun: it goes back to waiting, or ends; `send` will tell which.
         if started == workers[slot].started {
-            for serial in calls.indices where calls[serial].place == .atWorker && calls[serial].worker == worker && calls[serial].number >= first && calls[serial].number <= last && calls[serial].number > started {
+            for serial in calls.indices
+            where calls[serial].place == .atWorker && calls[serial].worker == worker && calls[serial].number >= first && calls[serial].number <= last
+                && calls[serial].number > started
+            {
                 calls[serial].place = .waiting
             }
         }
-        feed(.workerRevoked(worker, started: started))
+        feed(.workerRevoked(worker, first: first, last: last, started: started))
     }
 
     private mutating func spawn(_ worker: WorkerID) throws(Violation) {
@@ -217,7 +230,9 @@ extension Simulation {
             if (other.life == .asked || other.life == .booting) && !other.isRetired { starting += 1 }
         }
         guard starting <= world.policy.startingAtOnce else { throw fail("\(starting) workers start at once, \(world.policy.startingAtOnce) may") }
-        guard occupied <= world.policy.maximumWorkers + world.policy.surge else { throw fail("\(occupied) processes, \(world.policy.maximumWorkers) and \(world.policy.surge) are allowed") }
+        guard occupied <= world.policy.maximumWorkers + world.policy.surge else {
+            throw fail("\(occupied) processes, \(world.policy.maximumWorkers) and \(world.policy.surge) are allowed")
+        }
         workers[slot] = SimulatedWorker()
         workers[slot].generation = worker.generation
         workers[slot].life = .asked
@@ -271,11 +286,14 @@ extension Simulation {
     mutating func checkEnd() throws(Violation) {
         guard liveCalls == 0 else { throw fail("\(liveCalls) calls never ended") }
         let counters = machine.status(now: Instant(nanoseconds: now)).counters
-        guard counters.arrived == counted.arrived, counters.refused == counted.refused, counters.timeouts == counted.timeouts, counters.cancelled == counted.cancelled,
+        guard counters.arrived == counted.arrived, counters.refused == counted.refused, counters.timeouts == counted.timeouts,
+            counters.cancelled == counted.cancelled,
             counters.abandoned == counted.abandoned, counters.workerLost == counted.workerLost, counters.dropped == counted.dropped,
             counters.results + counters.errors == UInt64(totalsResults)
         else { throw fail("the counters \(counters) are not what happened: \(counted), \(totalsResults) delivered") }
-        let ends = counters.refused + counters.results + counters.errors + counters.timeouts + counters.cancelled + counters.abandoned + counters.workerLost + counters.dropped
+        let ends =
+            counters.refused + counters.results + counters.errors + counters.timeouts + counters.cancelled + counters.abandoned + counters.workerLost
+            + counters.dropped
         guard ends == counters.arrived else { throw fail("\(counters.arrived) calls arrived, \(ends) ended") }
     }
 

@@ -134,7 +134,9 @@ package struct Simulation: ~Copyable {
 
     private mutating func timer() throws(Violation) {
         try apply(.timer)
-        if let deadline = machine.nextDeadline, deadline.nanoseconds <= now { throw fail("the timer was handled and is due again at once: the loop would spin") }
+        if let deadline = machine.nextDeadline, deadline.nanoseconds <= now {
+            throw fail("the timer was handled and is due again at once: the loop would spin")
+        }
     }
 
     // MARK: - Events into the machine
@@ -205,7 +207,9 @@ package struct Simulation: ~Copyable {
             try step()
         }
         let status = machine.status(now: Instant(nanoseconds: now))
-        throw fail("does not come to rest: \(liveCalls) calls live, \(status.workers.filter { $0.phase == .ready }.count) ready of \(status.wanted), \(status.workers)")
+        throw fail(
+            "does not come to rest: \(liveCalls) calls live, \(status.workers.filter { $0.phase == .ready }.count) ready of \(status.wanted), \(status.workers)"
+        )
     }
 
     private var hasConverged: Bool {

@@ -77,7 +77,9 @@ struct Run: ParsableCommand {
         let seconds = Double(clock() - began) / Double(CLOCKS_PER_SEC)
         print("\(seeds) seeds passed in \(Int(seconds * 10) / 10) s of CPU, \(Int(Double(seeds) / max(seconds, 0.001))) a second")
         print("events \(totals.events), effects \(totals.effects), states encoded and decoded \(totals.encodings)")
-        print("calls \(totals.calls): delivered \(totals.results), refused \(totals.refused) (quarantined \(totals.quarantined)), timeouts \(totals.timeouts), cancelled \(totals.cancelled), worker lost \(totals.lost)")
+        print(
+            "calls \(totals.calls): delivered \(totals.results), refused \(totals.refused) (quarantined \(totals.quarantined)), timeouts \(totals.timeouts), cancelled \(totals.cancelled), worker lost \(totals.lost)"
+        )
         print("worker deaths \(totals.deaths), back-offs \(totals.failedStarts), retries \(totals.retried), take-backs \(totals.takenBack)")
     }
 }

@@ -70,7 +70,7 @@ func call(_ index: UInt32, _ generation: UInt32 = 0) -> CallID { CallID(index: i
         bench.start()
         _ = bench.arrive(budget: 10_000_000)
         #expect(bench.apply(.timer, after: 12_000_000) == [.revoke(first, number: 1, interrupt: true)])
-        #expect(bench.apply(.workerRevoked(first, started: 1)) == [.finish(call(0), .timeoutRunning)])
+        #expect(bench.apply(.workerRevoked(first, first: 1, last: 1, started: 1)) == [.finish(call(0), .timeoutRunning)])
         #expect(bench.apply(.workerReplied(first, number: 1, kind: .interrupted, ran: 5), after: 10) == [])
         #expect(bench.arrive().count == 2)
     }

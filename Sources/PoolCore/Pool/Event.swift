@@ -26,8 +26,9 @@ package enum Event: BitwiseCopyable, Sendable {
     case workerClosed(WorkerID)
     /// Reaped. The shell has read its replies to the last first; `started` and `running` are read from its page after its death.
     case workerExited(WorkerID, started: UInt64, running: UInt64, cause: ExitCause)
-    /// Outcome of `revoke` and `takeBack`: what the page said after the revocation was stored.
-    case workerRevoked(WorkerID, started: UInt64)
+    /// Outcome of `revoke` and `takeBack`: what the page said after the revocation of calls `first...last` was stored. It says
+    /// nothing of calls whose revocation is still to be stored.
+    case workerRevoked(WorkerID, first: UInt64, last: UInt64, started: UInt64)
     /// Outcome of `measure`: private memory in bytes (smaps_rollup), 0 if it could not be read.
     case workerMeasured(WorkerID, privateBytes: UInt64)
     /// Outcome of `blame`: the hash of method and body of the call that a worker died with.

@@ -110,7 +110,7 @@ extension PoolMachine {
     }
 
     /// What the page said: each call that was being revoked has begun or never will.
-    mutating func revoked(_ worker: WorkerID, _ started: UInt64, _ effects: inout EffectBuffer) {
+    mutating func revoked(_ worker: WorkerID, _ first: UInt64, _ last: UInt64, _ started: UInt64, _ effects: inout EffectBuffer) {
         guard let slot = live(worker) else { return }
         let plausible = isPlausible(started, slot)
         if !plausible { scribbled(slot, &effects) }
@@ -118,6 +118,7 @@ extension PoolMachine {
         // From the last to the first, so that what is taken back keeps its order at the front of the queue.
         while number > workers[slot].first {
             number -= 1
+            guard number >= first, number <= last else { continue }
             let at = ring(slot, number)
             guard let index = calls.live(sent[at].call), calls.records[index].place == .revoking else { continue }
             let began = !plausible || number <= started

@@ -37,8 +37,10 @@ extension PoolMachine {
             // A worker that is leaving but still busy may as well stay.
             if let slot = revivable() {
                 workers[slot].leaving = false
+                workers[slot].endWanted = false
                 rest(slot)
                 counted += 1
+                retireReplaced(&effects)
                 continue
             }
             guard let slot = freeSlot() else { return }
@@ -59,11 +61,6 @@ extension PoolMachine {
     private func revivable() -> Int? {
         for slot in 0..<usedSlots {
             let worker = workers[slot]
-            if worker.phase == .ready && worker.leaving && !worker.deaf && worker.cause == .becameReady
-                && !worker.endWanted
-            {
-                continue
-            }
             if worker.phase == .ready && worker.leaving && !worker.deaf && worker.cause == .scaledDown { return slot }
         }
         return nil

@@ -92,8 +92,8 @@ package struct PoolMachine: ~Copyable {
             cancel(call, .abandoned, &effects)
         case .timer:
             expireTimers(&effects)
-        case .workerRevoked(let worker, let started):
-            revoked(worker, started, &effects)
+        case .workerRevoked(let worker, let first, let last, let started):
+            revoked(worker, first, last, started, &effects)
         case .workerSpawned(let worker):
             spawned(worker, &effects)
         case .workerSpawnFailed(let worker, _):

@@ -204,7 +204,7 @@ extension Shell {
         if interrupt && started >= first && cpoold_load(page + 2) == first && entry.pidDescriptor >= 0 {
             _ = cpoold_pidfd_signal(entry.pidDescriptor, SIGUSR1)
         }
-        feed(pool, .workerRevoked(worker, started: started))
+        feed(pool, .workerRevoked(worker, first: first, last: last, started: started))
     }
 
     private mutating func signal(_ pool: Int, _ worker: WorkerID, _ signal: Int32, group: Bool) {
