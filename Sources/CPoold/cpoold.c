@@ -5,6 +5,7 @@
 #include <linux/membarrier.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -293,3 +294,17 @@ void cpoold_event_take(int event) {
     eventfd_read(event, &count);
 }
 void cpoold_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+int cpoold_epoll_wait(int epoll, struct epoll_event *events, int count, int64_t timeout) {
+    if (timeout <= 0) return epoll_wait(epoll, events, count, timeout < 0 ? -1 : 0);
+    struct timespec t = {timeout / 1000000000, timeout % 1000000000};
+    int n = (int)syscall(SYS_epoll_pwait2, epoll, events, count, &t, NULL, 0);
+    if (n >= 0 || errno != ENOSYS) return n;
+    return epoll_wait(epoll, events, count, (int)((timeout + 999999) / 1000000));
+}
+int cpoold_pin(int processor) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(processor, &set);
+    return sched_setaffinity(0, sizeof set, &set) ? errno : 0;
+}

@@ -77,6 +77,10 @@ void cpoold_event_take(int event);
 void cpoold_name_thread(const char *name);
 // Private_Clean + Private_Dirty of a process in bytes, 0 if unreadable.
 uint64_t cpoold_private_bytes(pid_t pid);
+// epoll_pwait2: nanoseconds, -1 waits for ever. For the load generator; the loop waits with a timer.
+int cpoold_epoll_wait(int epoll, struct epoll_event *events, int count, int64_t timeout_nanoseconds);
+// Keeps this process, and what it starts, on one processor.
+int cpoold_pin(int processor);
 static inline uint64_t cpoold_epoll_data(const struct epoll_event *event) { return event->data.u64; }
 static inline int cpoold_epoll_control(int epoll, int operation, int descriptor, uint32_t events, uint64_t data) {
     struct epoll_event event = {.events = events, .data.u64 = data};
