@@ -55,7 +55,7 @@ extension PoolMachine {
         }
         if overloaded && policy.overload == .newestFirst { return nil }
         let budget = arrival.budget == 0 ? policy.defaultBudget : arrival.budget
-        let need = wait &+ times.cost(arrival.method.index)
+        let need = wait &+ (times.bound(arrival.method.index) ?? times.cost(arrival.method.index))
         if readyCount > 0 && need > budget {
             return refuse(.wouldExpire, wait: wait, retryAfter: max(need - budget, 1_000_000))
         }

@@ -113,7 +113,8 @@ extension PoolMachine {
     }
 
     private mutating func sendUnlessExpired(_ index: Int, to slot: Int, _ effects: inout EffectBuffer) {
-        if calls.records[index].deadline <= now {
+        // A call that cannot end in time would take a worker from one that can.
+        if calls.records[index].deadline <= now + times.least(calls.records[index].method) {
             finish(index, .timeoutWaiting, &effects)
         } else {
             send(index, to: slot, &effects)

@@ -58,6 +58,13 @@ struct ServiceTimes {
         return methods[Int(method)].mean + 4 * methods[Int(method)].deviation + UInt64(max(0, overhead))
     }
 
+    /// What a call rarely runs shorter than: mean less two deviations; 0 while not trusted.
+    func least(_ method: UInt16) -> Nanoseconds {
+        guard Int(method) < methods.count, methods[Int(method)].samples >= Self.trusted else { return 0 }
+        let (mean, spread) = (methods[Int(method)].mean, 2 * methods[Int(method)].deviation)
+        return mean > spread ? mean - spread : 0
+    }
+
     mutating func code(_ coder: inout StateCoder) {
         coder.code(&methods, empty: Method()) { method, coder in
             coder.code(&method.samples)
