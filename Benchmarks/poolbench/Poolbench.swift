@@ -28,6 +28,7 @@ struct LoadOptions: ParsableArguments {
     @Option(help: "Seconds before that.") var warmup = 0.5
     @Option(help: "Budget of a call in ms; 0: the pool's default.") var budget = 0.0
     @Option(help: "Become this user before connecting (needs root).") var uid: UInt32?
+    @Flag(help: "The server is the floor: it knows no HELLO.") var floor = false
     @Flag(help: "Print JSON.") var json = false
 
     func validate() throws {
@@ -45,6 +46,7 @@ struct LoadOptions: ParsableArguments {
         }
         var load = Load(socket: socket)
         load.method = method
+        load.isFloor = floor
         load.connections = connections
         load.payload = payload
         load.fill = fill.utf8.first ?? 0

@@ -17,10 +17,9 @@ struct LineLogHandler: LogHandler {
         var parts = tm()
         gmtime_r(&clock.tv_sec, &parts)
         func two(_ value: Int32) -> String { value < 10 ? "0\(value)" : "\(value)" }
-        let milliseconds = Int(clock.tv_nsec / 1_000_000)
-        let padding = milliseconds < 10 ? "00" : milliseconds < 100 ? "0" : ""
+        let microseconds = String(Int(clock.tv_nsec / 1000) + 1_000_000).dropFirst()
         var line =
-            "\(1900 + parts.tm_year)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))T\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)).\(padding)\(milliseconds)Z "
+            "\(1900 + parts.tm_year)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))T\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)).\(microseconds)Z "
         line += "\(event.level) \(event.message)"
         for (key, value) in metadata.merging(event.metadata ?? [:], uniquingKeysWith: { $1 }).sorted(by: { $0.key < $1.key }) {
             line += " \(key)=\(Self.quoted("\(value)"))"

@@ -5,7 +5,11 @@ import PoolWire
 enum ErrorText {
     static func of(_ outcome: Outcome, pool: String, failure: String) -> (Status, String) {
         switch outcome {
-        case .timeoutWaiting: return (.timeoutWaiting, "the budget ended, or what was left of it was too short for this method, before a worker of pool \(pool) began the call; it has had no effect")
+        case .timeoutWaiting:
+            return (
+                .timeoutWaiting,
+                "the budget ended, or what was left of it was too short for this method, before a worker of pool \(pool) began the call; it has had no effect"
+            )
         case .timeoutRunning: return (.timeoutRunning, "the budget ended while the call ran in pool \(pool); it may have had effects")
         case .cancelledWaiting: return (.cancelled, "cancelled before it began")
         case .cancelledRunning: return (.cancelled, "cancelled while it ran; it may have had effects")

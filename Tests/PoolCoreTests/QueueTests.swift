@@ -1,0 +1,138 @@
+import Testing
+
+@testable import PoolCore
+
+/// A queue with its table: calls are told apart by their `session`.
+struct QueueBench {
+    var table = CallTable(bound: 10_000)
+    var queue = FairQueue()
+
+    mutating func push(_ name: UInt64, identity: UInt16 = 0, priority: Priority = .normal, cost: Nanoseconds = 1_000_000) {
+        let index = table.allocate()
+        table.records[index].place = .queued
+        table.records[index].session = name
+        table.records[index].identity = identity
+        table.records[index].priority = priority
+        table.records[index].cost = cost
+        table.records[index].bodyBytes = 10
+        queue.pushBack(index, &table)
+    }
+
+    mutating func pop(newest: Bool = false) -> UInt64? {
+        guard let index = queue.pop(newest: newest, &table) else { return nil }
+        let name = table.records[index].session
+        table.free(index)
+        return name
+    }
+}
+
+@Suite struct FairQueueTests {
+    @Test func firstComeFirstServedWithinAFlow() {
+        var bench = QueueBench()
+        for name in 1...5 { bench.push(UInt64(name)) }
+        #expect((1...6).map { _ in bench.pop() } == [1, 2, 3, 4, 5, nil])
+        #expect(bench.queue.bytes == 0 && bench.queue.work == 0 && bench.queue.count == 0)
+    }
+
+    @Test func newestFirstTakesTheYoungest() {
+        var bench = QueueBench()
+        for name in 1...3 { bench.push(UInt64(name)) }
+        #expect(bench.pop(newest: true) == 3)
+    }
+
+    @Test func oneIdentityAgainstAHundredTimesTheCalls() {
+        var bench = QueueBench()
+        for name in 0..<1000 { bench.push(UInt64(name), identity: 1) }
+        for name in 5000..<5100 { bench.push(UInt64(name), identity: 2) }
+        var second = 0
+        for _ in 0..<200 { if (bench.pop() ?? 0) >= 5000 { second += 1 } }
+        #expect((99...101).contains(second))
+    }
+
+    @Test func timeIsSharedNotCalls() {
+        var bench = QueueBench()
+        for name in 0..<1000 { bench.push(UInt64(name), identity: 1, cost: 1_000_000) }
+        for name in 5000..<5100 { bench.push(UInt64(name), identity: 2, cost: 10_000_000) }
+        var slow = 0
+        for _ in 0..<220 { if (bench.pop() ?? 0) >= 5000 { slow += 1 } }
+        #expect((19...21).contains(slow), "\(slow)")
+    }
+
+    @Test func anIdleIdentitySavesNothingUp() {
+        var bench = QueueBench()
+        for name in 0..<500 { bench.push(UInt64(name), identity: 1) }
+        for _ in 0..<400 { _ = bench.pop() }
+        for name in 5000..<5400 { bench.push(UInt64(name), identity: 2) }
+        var second = 0
+        for _ in 0..<100 { if (bench.pop() ?? 0) >= 5000 { second += 1 } }
+        #expect((49...51).contains(second), "\(second)")
+    }
+
+    @Test func higherClassesGoFirstAndLowerOnesAreNotStarved() {
+        var bench = QueueBench()
+        for name in 0..<100 { bench.push(UInt64(name), priority: .high) }
+        for name in 1000..<1010 { bench.push(UInt64(name), priority: .normal) }
+        for name in 2000..<2010 { bench.push(UInt64(name), priority: .low) }
+        let order = (0..<120).compactMap { _ in bench.pop() }
+        #expect(order[0..<16].allSatisfy { $0 < 100 })
+        let low = order.prefix(60).filter { $0 >= 2000 }.count
+        let normal = order.prefix(60).filter { (1000..<2000).contains($0) }.count
+        #expect(low >= 2 && normal >= 2, "normal \(normal), low \(low) of 60")
+        #expect(order.count == 120)
+    }
+
+    @Test func removalKeepsTheRest() {
+        var random = RandomSource(state: 3)
+        for _ in 0..<100 {
+            var bench = QueueBench()
+            for name in 0..<60 { bench.push(UInt64(name), identity: UInt16(random.next() % 5), priority: Priority.allCases[Int(random.next() % 3)]) }
+            var removed = Set<UInt64>()
+            for index in 0..<60 where random.next() % 3 == 0 {
+                removed.insert(bench.table.records[index].session)
+                bench.queue.remove(index, &bench.table)
+            }
+            var left = Set<UInt64>()
+            while let name = bench.pop() { left.insert(name) }
+            #expect(left.isDisjoint(with: removed) && left.count + removed.count == 60)
+            #expect(bench.queue.work == 0 && bench.queue.bytes == 0)
+        }
+    }
+}
+
+@Suite struct ServiceTimesTests {
+    @Test func steadyMethodsAreTrustedAndVaryingOnesAreNot() throws {
+        var times = ServiceTimes()
+        #expect(times.bound(0) == nil && times.cost(0) == 0)
+        for _ in 0..<200 { times.record(0, ran: 50_000, elapsed: 54_000) }
+        let steady = try #require(times.bound(0))
+        #expect((50_000...70_000).contains(steady), "\(steady)")
+        for call in 0..<500 { times.record(1, ran: call % 10 == 0 ? 20_000_000 : 50_000, elapsed: 60_000) }
+        let varying = try #require(times.bound(1))
+        #expect(varying > 1_000_000, "\(varying)")
+        #expect(times.least(1) == 0)
+    }
+
+    @Test func oneOutlierDoesNotLookLikeASlowMethod() throws {
+        var times = ServiceTimes()
+        for _ in 0..<200 { times.record(0, ran: 5_000, elapsed: 7_000) }
+        times.record(0, ran: 4_000_000, elapsed: 4_000_000)
+        let bound = try #require(times.bound(0))
+        #expect(bound < 1_000_000, "\(bound)")
+    }
+}
+
+@Suite struct HostMachineTests {
+    private func worker(_ slot: UInt16) -> WorkerID { WorkerID(slot: slot, generation: 1) }
+
+    @Test func startsAreGrantedInOrderAndBounded() {
+        var host = HostMachine(startingAtOnce: 2)
+        var effects: [HostMachine.Effect] = []
+        for slot in 0..<4 { host.handle(.spawnWanted(pool: 0, worker(UInt16(slot))), into: &effects) }
+        #expect(effects == [.spawn(pool: 0, worker(0)), .spawn(pool: 0, worker(1))])
+        effects = []
+        host.handle(.startEnded(pool: 0, worker(2)), into: &effects)
+        #expect(effects.isEmpty, "one that waited has given up")
+        host.handle(.startEnded(pool: 0, worker(0)), into: &effects)
+        #expect(effects == [.spawn(pool: 0, worker(3))])
+    }
+}
