@@ -310,3 +310,24 @@ def _connects(one):
         return client
     except OSError:
         return None
+
+
+def test_no_descriptors_for_workers(poold):
+    import resource
+
+    one = poold("basic", "misbehaves")
+    with one.client() as client:
+        used = max(int(fd) for fd in os.listdir(f"/proc/{one.pid}/fd")) + 1
+        soft, hard = resource.prlimit(one.pid, resource.RLIMIT_NOFILE)
+        assert client.call("basic.echo", [0]) == 0
+        resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (used + 6, hard))
+        one.ctl("scale", "basic", "12")
+        one.ctl("scale", "misbehaves", "12")
+        wait_for(lambda: "no descriptors for a worker" in one.log(), what="the complaint")
+        for value in range(200):
+            assert client.call("basic.echo", [value]) == value
+            assert client.call("misbehaves.echo", [value]) == value
+        resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        wait_for(lambda: len(one.workers("basic")) == 12 and len(one.workers("misbehaves")) == 12, 20, "all workers once there are descriptors")
+        counters = [one.pool(name)["counters"] for name in ("basic", "misbehaves")]
+        assert [int(c["results"]) for c in counters] == [201, 200]
