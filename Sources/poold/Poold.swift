@@ -58,6 +58,8 @@ struct Serve: ParsableCommand {
     @Option(help: ArgumentHelp("Budget of a call that names none, in seconds.", valueName: "seconds"))
     var budget = 60.0
 
+    @OptionGroup(title: "Pool policy") var policies: PolicyOptions
+
     @Option(help: ArgumentHelp("trace, debug, info, notice, warning or error.", valueName: "level"))
     var logLevel: String = "info"
 
@@ -86,6 +88,7 @@ struct Serve: ParsableCommand {
         policy.maximumWorkers = max(policy.maximumWorkers, workers)
         policy.window = window
         policy.defaultBudget = UInt64(budget * 1e9)
+        policies.apply(to: &policy)
         let package = Self.packageFolder()
         let searched = pythonPath + (package.map { [$0] } ?? [])
         var configured: [PoolConfiguration] = []

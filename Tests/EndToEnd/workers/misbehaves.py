@@ -129,3 +129,12 @@ def hangs():
             time.sleep(3600)
         except BaseException:
             pass
+
+
+_leaked = []
+
+
+@worker.method
+def leaks(mebibytes: int):
+    _leaked.append(os.urandom(mebibytes << 20))
+    return os.getpid()
