@@ -92,13 +92,6 @@ enum Child {
     case template(pool: Int)
 }
 
-/// A worker whose process could not be made.
-struct FailedSpawn {
-    var pool: Int
-    var worker: WorkerID
-    var error: Int32
-}
-
 enum PendingSpawn {
     case worker(pool: Int, WorkerID)
     case template(pool: Int)

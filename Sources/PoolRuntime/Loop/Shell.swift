@@ -95,7 +95,6 @@ struct Shell: ~Copyable {
     var nextTicket: UInt64 = 1
     /// Forks that a template has not reported yet: their deaths must not be taken for strangers'.
     var pendingForks = 0
-    var failedSpawns: [FailedSpawn] = []
     var guardPipe: Int32
     var guardProcess: Int32
     var orphansReaped: UInt64 = 0
@@ -222,13 +221,11 @@ struct Shell: ~Copyable {
 
     /// The end of a turn: timers, then one write for each connection that has something to say.
     private mutating func turn() {
-        tellFailedSpawns()
         for pool in 0..<poolCount {
             if pools[pool].deadline <= now { handle(pool, .timer) }
             if pools[pool].template.restartAt <= now { startTemplate(pool) }
             if pools[pool].template.answerBy <= now { templateHangs(pool) }
         }
-        tellFailedSpawns()
         if !isListening && listener >= 0 { openWhenReady() }
         takeUpStalled()
         flushDirty()

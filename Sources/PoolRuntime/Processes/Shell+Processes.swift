@@ -117,17 +117,10 @@ extension Shell {
         return result + extra
     }
 
-    /// The machine hears of it at the end of the turn: now its effects, or another pool's, may be half carried out.
     mutating func fail(_ pool: Int, _ worker: WorkerID, _ error: Int32) {
         discard(pools[pool].workers + Int(worker.slot))
-        failedSpawns.append(FailedSpawn(pool: pool, worker: worker, error: error))
-    }
-
-    mutating func tellFailedSpawns() {
-        while let failed = failedSpawns.popLast() {
-            startEnded(failed.pool, failed.worker)
-            handle(failed.pool, .workerSpawnFailed(failed.worker, error: failed.error))
-        }
+        startEnded(pool, worker)
+        handle(pool, .workerSpawnFailed(worker, error: error))
     }
 
     /// The process exists: its socket joins the loop.
