@@ -46,13 +46,24 @@ package enum Daemon {
         log.notice("stopped")
     }
 
+    /// Who listens on a socket, for a message.
+    private static func listenerProcess(_ path: String) -> String {
+        let descriptor = cpoold_connect(path, false)
+        guard descriptor >= 0 else { return "" }
+        defer { close(descriptor) }
+        var uid: UInt32 = 0
+        var gid: UInt32 = 0
+        var pid: Int32 = 0
+        return cpoold_peer(descriptor, &uid, &gid, &pid) == 0 && pid > 0 ? " (pid \(pid))" : ""
+    }
+
     private static func listen(_ path: String, mode: Int32) throws(StartError) -> Int32 {
         var error: Int32 = 0
         let descriptor = cpoold_listen(path, mode, 16_384, &error)
         if descriptor >= 0 { return descriptor }
         let reason: String
         switch error {
-        case EADDRINUSE: reason = "another poold answers there; stop it first or choose another --socket"
+        case EADDRINUSE: reason = "another poold answers there\(listenerProcess(path)); stop it first or choose another --socket"
         case ENAMETOOLONG: reason = "the path has \(path.utf8.count) bytes, a socket's path may have 107; choose a shorter one"
         case EEXIST: reason = "a file that is not a socket is in the way; poold does not remove it"
         case ENOENT: reason = "its folder does not exist; make it first"

@@ -1,7 +1,7 @@
 import Glibc
 import Logging
 
-/// One line an event on stderr: time, level, message, key=value. One write, so lines of threads do not mix.
+/// One line an event on stderr: time, level, message, key=value.
 struct LineLogHandler: LogHandler {
     var metadata: Logger.Metadata = [:]
     var logLevel: Logger.Level = .info
@@ -25,7 +25,7 @@ struct LineLogHandler: LogHandler {
             line += " \(key)=\(Self.quoted("\(value)"))"
         }
         line += "\n"
-        line.withUTF8 { _ = write(2, $0.baseAddress, $0.count) }
+        LogOutput.shared.write(line)
     }
 
     /// In quotes where a reader could not tell its end; line breaks are shown.

@@ -22,6 +22,9 @@ struct PolicyOptions: ParsableArguments {
     @Option(help: "A call outran its budget: interrupt it, also replace its worker, or let it finish unheard.")
     var overrun: OverrunName = .cancel
 
+    @Option(help: ArgumentHelp("How long import and set-up of a worker may take.", valueName: "seconds"))
+    var startTimeout = 60.0
+
     @Option(help: ArgumentHelp("A worker that does not return from an interrupted call within this is replaced.", valueName: "seconds"))
     var hangAfter = 5.0
 
@@ -51,7 +54,8 @@ struct PolicyOptions: ParsableArguments {
 
     func validate() throws {
         for (name, value, least) in [
-            ("session-time-to-live", sessionTimeToLive, 0), ("hang-after", hangAfter, 0.001), ("recycle-age", recycleAge, 0), ("measure", measure, 0.01),
+            ("session-time-to-live", sessionTimeToLive, 0), ("hang-after", hangAfter, 0.001), ("start-timeout", startTimeout, 0.001),
+            ("recycle-age", recycleAge, 0), ("measure", measure, 0.01),
             ("health", health, 0),
         ] where value < least || value > 31_536_000 || value.isNaN {
             throw ValidationError("--\(name) \(value) is outside of \(least)…31536000 seconds")
@@ -79,6 +83,7 @@ struct PolicyOptions: ParsableArguments {
         }
         policy.sessionTimeToLive = Self.nanoseconds(sessionTimeToLive)
         policy.hangAfter = Self.nanoseconds(hangAfter)
+        policy.startTimeout = Self.nanoseconds(startTimeout)
         policy.maximumQueuedCalls = queue
         policy.maximumCalls = recycleCalls
         policy.maximumAge = Self.nanoseconds(recycleAge)

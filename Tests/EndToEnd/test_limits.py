@@ -77,7 +77,7 @@ def test_callers_cannot_take_the_descriptors_of_workers(poold):
     wait_for(lambda: len(one.workers("basic")) == 2, 5, "new workers")
     for connection in crowd:
         connection.close()
-    with wait_for(one.client, 5, "a connection") as client:
+    with one.client() as client:
         assert client.call("basic.echo", [1], timeout=5) == 1
 
 
@@ -91,7 +91,7 @@ def test_workers_that_cannot_be_made_are_tried_again(poold):
     # No descriptor is left, but an operator gets in.
     one.ctl("scale", "basic", "1")
     wait_for(lambda: len(one.workers("basic")) == 1, 10, "one worker")
-    with wait_for(one.client, 5, "a connection") as client:
+    with one.client() as client:
         assert client.call("basic.echo", [1], timeout=20) == 1
 
 
@@ -105,6 +105,56 @@ def test_a_crowd_that_leaves_in_the_middle_of_large_frames(poold):
     with one.client() as client:
         assert client.call("basic.echo", [1]) == 1
     assert one.resident() < before + 40_000
+
+
+def test_a_template_that_hangs_is_ended_and_workers_start_cold(poold):
+    one = poold("hangs_in_template", options=["--start-timeout", "1"])
+    with one.client() as client:
+        assert client.call("hangs_in_template.answer", timeout=10) == 42
+    assert "did not answer within 1 s" in one.log()
+
+
+def test_a_template_that_stops_answering_is_ended(poold):
+    one = poold("basic", options=["--start-timeout", "1"])
+    os.kill(one.pool("basic")["templatePid"], signal.SIGSTOP)
+    one.ctl("scale", "basic", "4")
+    wait_for(lambda: len(one.workers("basic")) == 4, 10, "workers in spite of the template")
+    assert "did not answer within 1 s" in one.log()
+
+
+def test_a_killed_guard_is_replaced(poold):
+    one = poold("misbehaves", workers=1)
+    with one.client() as client:
+        child = client.call("misbehaves.forks", ["popen"])
+        guard = next(pid for pid in one.children() if open(f"/proc/{pid}/comm").read() == "poold-guard\n")
+        time.sleep(1.1)
+        os.kill(guard, signal.SIGKILL)
+        wait_for(lambda: "was replaced" in one.log(), what="another guard")
+        one.process.kill()
+        one.process.wait()
+        wait_for(lambda: not alive(child), 2, "the grandchild's end")
+
+
+def test_a_log_that_nobody_reads_holds_up_nothing(poold, tmp_path):
+    import subprocess
+    import sys
+
+    from conftest import BIN, WORKERS
+
+    path = str(tmp_path / "s")
+    process = subprocess.Popen(
+        [str(BIN / "poold"), "serve", "--socket", path, "--pool", f"misbehaves={WORKERS}/misbehaves.py", "--python", sys.executable, "--workers", "1"],
+        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        wait_for(lambda: os.path.exists(path), 10, "poold")
+        with Client(path) as client:
+            # Its lines fill the pipe and more.
+            assert client.call("misbehaves.floods", timeout=20) == "flooded"
+            assert client.call("misbehaves.echo", [1], timeout=5) == 1
+    finally:
+        process.terminate()
+        text = process.communicate(timeout=20)[1]
+    assert process.returncode == 0 and len(text) > 65_536
 
 
 # ---- clients that do not read
@@ -285,3 +335,43 @@ def test_meta_and_name_before_a_large_payload(poold):
         with connect(one) as connection:
             connection.sendall(_wire.frame(_wire.CALL, meta + _wire.short("basic.raw") + body, _wire.END | _wire.NAMED | _wire.META, 0, 1))
             assert read_frames(connection, 1)[0][6] == body
+
+
+# ---- anything at all
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("POOLD_FUZZ_SEEDS", "4"))))
+def test_mutated_frames_never_end_poold(poold, seed):
+    one = poold("basic", options=["--log-level", "notice"])
+    chosen = random.Random(seed)
+    sound = [
+        _wire.hello("fuzz"), named("basic.echo", b"[1]"), named("basic.raw", b"x" * 20_000, id=2), named("basic.sleep", b"[0.001]", id=3),
+        call(1, b"[2]", 4), _wire.frame(_wire.CANCEL, id=3), _wire.frame(_wire.PING, b"p", id=5),
+        _wire.frame(_wire.CALL, struct.pack(">I", 3) + b"abc" + _wire.short("basic.raw") + b"y" * 100, _wire.END | _wire.NAMED | _wire.META, 0, 6),
+        _wire.frame(_wire.CALL, b"[1]", _wire.END | _wire.IDEMPOTENT | 0x40, 1, 7, 9, 1_000_000), _wire.frame(_wire.CONTROL, b"\x08\x01", code=1),
+    ]
+    for _ in range(300):
+        stream = bytearray(b"".join(chosen.choice(sound) for _ in range(chosen.randint(1, 12))))
+        for _ in range(chosen.choice([0, 0, 1, 1, 3, 20])):
+            at = chosen.randrange(min(len(stream), 400))
+            match chosen.randrange(4):
+                case 0: stream[at] = chosen.randrange(256)
+                case 1: stream[at] ^= 1 << chosen.randrange(8)
+                case 2: del stream[at:at + chosen.randint(1, 40)]
+                case 3: stream[at:at] = chosen.randbytes(chosen.randint(1, 40))
+            if not stream:
+                break
+        path = one.socket + chosen.choice(["", "", "", ".control"])
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(chosen.choice([0.001, 0.01]))
+            try:
+                connection.connect(path)
+                cut = chosen.randint(0, len(stream))
+                connection.sendall(stream[:cut])
+                connection.sendall(stream[cut:])
+                connection.recv(65536)
+            except OSError:
+                pass
+    assert alive(one.pid), one.log()[-3000:]
+    with one.client() as client:
+        assert wait_for(lambda: _echoes(client), 10, "an answer")
+    one.ctl("status")

@@ -97,6 +97,7 @@ struct Shell: ~Copyable {
     var pendingForks = 0
     var guardPipe: Int32
     var guardProcess: Int32
+    var guardStarted: UInt64
     var orphansReaped: UInt64 = 0
 
     // The frame at hand, while its effects are carried out.
@@ -119,6 +120,7 @@ struct Shell: ~Copyable {
         self.guardProcess = guardProcess
         now = cpoold_now()
         started = now
+        guardStarted = now
         openAt = now + 10_000_000_000
         epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
         signals = cpoold_signalfd()

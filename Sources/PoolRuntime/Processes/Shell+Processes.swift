@@ -193,11 +193,7 @@ extension Shell {
             case .template(let pool): templateExited(pool, pid)
             case nil:
                 if pid == guardProcess {
-                    var status: Int32 = 0
-                    _ = cpoold_reap(pid, &status)
-                    close(guardPipe)
-                    guardPipe = -1
-                    log.error("the guard has died: after a kill -9 of poold its workers' children would live on", metadata: ["hint": "restart poold"])
+                    replaceGuard()
                     continue
                 }
                 // It may be one whose birth was not reported yet.
@@ -206,6 +202,25 @@ extension Shell {
                 _ = cpoold_reap(pid, &status)
                 orphansReaped += 1
             }
+        }
+    }
+
+    /// Somebody killed the guard: a new one learns of every group. One that dies at once is not tried again.
+    private mutating func replaceGuard() {
+        var status: Int32 = 0
+        _ = cpoold_reap(guardProcess, &status)
+        close(guardPipe)
+        guardPipe = -1
+        guardProcess = 0
+        if now - guardStarted > 1_000_000_000 {
+            guardStarted = now
+            guardPipe = cpoold_guard_start(&guardProcess)
+            for pid in children.keys where guardPipe >= 0 { _ = cpoold_guard_tell(guardPipe, pid, true) }
+        }
+        if guardPipe >= 0 {
+            log.warning("the guard had died and was replaced", metadata: ["pid": "\(guardProcess)"])
+        } else {
+            log.error("the guard has died: after a kill -9 of poold its workers' children would live on", metadata: ["hint": "restart poold"])
         }
     }
 
