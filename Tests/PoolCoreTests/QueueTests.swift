@@ -6,6 +6,7 @@ import Testing
 struct QueueBench {
     var table = CallTable(bound: 10_000)
     var queue = FairQueue()
+    var times = ServiceTimes()
 
     mutating func push(_ name: UInt64, identity: UInt16 = 0, priority: Priority = .normal, cost: Nanoseconds = 1_000_000) {
         let index = table.allocate()
@@ -14,12 +15,14 @@ struct QueueBench {
         table.records[index].identity = identity
         table.records[index].priority = priority
         table.records[index].cost = cost
+        table.records[index].method = identity
+        times.record(identity, ran: cost, elapsed: cost)
         table.records[index].bodyBytes = 10
         queue.pushBack(index, &table)
     }
 
     mutating func pop(newest: Bool = false) -> UInt64? {
-        guard let index = queue.pop(newest: newest, &table) else { return nil }
+        guard let index = queue.pop(newest: newest, &table, times) else { return nil }
         let name = table.records[index].session
         table.free(index)
         return name

@@ -42,15 +42,13 @@ extension PoolMachine {
         if arrival.bodyHash != 0 && isQuarantined(arrival.bodyHash) { return refuse(.quarantined) }
         if let reason = sessionRefusal(arrival, identity: identity) { return refuse(reason) }
         let mayBePinned = arrival.session != 0 && policy.affinity == .require
-        if queue.count == 0 && idleHead != WorkerRecord.noLink && !mayBePinned { return nil }
+        if queue.count == 0 && idleHead != WorkerRecord.noLink && maySend && !mayBePinned { return nil }
         let wait = predictedWait(identity: identity, priority: arrival.priority)
         if queue.count + pinnedCalls >= policy.maximumQueuedCalls || calls.isFull {
             return refuse(.queueFull, wait: wait, retryAfter: max(wait / 2, 1_000_000))
         }
         let bytes = UInt64(arrival.bodyBytes)
-        if queue.bytes + pinnedBytes + bytes > policy.maximumQueuedBytes
-            || queue.bytes(of: identity) + pinnedBytes + bytes > policy.maximumQueuedBytesPerIdentity
-        {
+        if queue.bytes &+ bytes > policy.maximumQueuedBytes || queue.bytes(of: identity) &+ bytes > policy.maximumQueuedBytesPerIdentity {
             return refuse(.bytesFull, wait: wait, retryAfter: max(wait / 2, 1_000_000))
         }
         if overloaded && policy.overload == .newestFirst { return nil }
@@ -135,7 +133,11 @@ extension PoolMachine {
                 requeue(index, &effects)
             case .expired, .cancelled, .abandoned:
                 sent[at].call = .none
-                if began { overran(slot, number, &effects) }
+                if began {
+                    overran(slot, number, &effects)
+                } else if started < workers[slot].first {
+                    doesNotBegin(slot, number)
+                }
                 if reason == .abandoned {
                     abandon(index, &effects)
                 } else if reason == .expired {
@@ -243,5 +245,7 @@ extension PoolMachine {
             disarm(slot, .hang)
         }
         afterReply(slot, &effects)
+        // A leaving worker gave a call back: another may be idle.
+        if kind == .unrunRevoked && workers[slot].leaving { serveQueue(&effects) }
     }
 }

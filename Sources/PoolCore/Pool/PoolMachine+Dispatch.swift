@@ -34,7 +34,16 @@ extension PoolMachine {
         switch circuit {
         case .closed: return true
         case .open: return false
-        case .halfOpen: return outstandingCalls == 0
+        case .halfOpen: return !isProbing
+        }
+    }
+
+    /// One call at a time tries a half-open circuit. Others may still be at workers, even for ever: from before it opened.
+    private var isProbing: Bool {
+        guard let index = calls.live(probe) else { return false }
+        switch calls.records[index].place {
+        case .sent, .revoking: return true
+        case .free, .queued, .pinned: return false
         }
     }
 
@@ -76,6 +85,7 @@ extension PoolMachine {
         workers[slot].bound &+= bound
         outstandingCalls += 1
         outstandingWork &+= cost
+        if circuit == .halfOpen { probe = calls.id(index) }
         calls.records[index].place = .sent
         calls.records[index].slot = UInt16(slot)
         calls.records[index].number = number
@@ -105,14 +115,14 @@ extension PoolMachine {
                 unpin(index)
                 sendUnlessExpired(index, to: slot, &effects)
             } else if let index = nextWaiting(&effects) {
-                sendUnlessExpired(index, to: slot, &effects)
+                if !goesToItsSession(index, insteadOf: slot, &effects) { sendUnlessExpired(index, to: slot, &effects) }
             } else {
                 return
             }
         }
     }
 
-    private mutating func sendUnlessExpired(_ index: Int, to slot: Int, _ effects: inout EffectBuffer) {
+    mutating func sendUnlessExpired(_ index: Int, to slot: Int, _ effects: inout EffectBuffer) {
         // A call that cannot end in time would take a worker from one that can.
         if calls.records[index].deadline <= now + times.least(calls.records[index].method) {
             finish(index, .timeoutWaiting, &effects)
@@ -133,7 +143,7 @@ extension PoolMachine {
         for slot in 0..<usedSlots where workers[slot].pinnedHead != CallRecord.noLink { fill(slot, &effects) }
         while queue.count > 0, maySend, let slot = slotWithRoom() {
             guard let index = nextWaiting(&effects) else { return }
-            sendUnlessExpired(index, to: slot, &effects)
+            if !goesToItsSession(index, insteadOf: slot, &effects) { sendUnlessExpired(index, to: slot, &effects) }
         }
     }
 
@@ -141,16 +151,16 @@ extension PoolMachine {
     private mutating func nextWaiting(_ effects: inout EffectBuffer) -> Int? {
         switch policy.overload {
         case .refuse:
-            return queue.pop(newest: false, &calls)
+            return queue.pop(newest: false, &calls, times)
         case .newestFirst:
-            guard let index = queue.pop(newest: overloaded, &calls) else {
+            guard let index = queue.pop(newest: overloaded, &calls, times) else {
                 calm()
                 return nil
             }
             observeWait(index)
             return index
         case .codel:
-            while let index = queue.pop(newest: false, &calls) {
+            while let index = queue.pop(newest: false, &calls, times) {
                 observeWait(index)
                 guard overloaded, now >= shedNext, queue.count > 0 else { return index }
                 shedCount += 1

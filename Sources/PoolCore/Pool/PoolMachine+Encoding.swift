@@ -44,7 +44,6 @@ extension PoolMachine {
         coder.code(&outstandingCalls)
         coder.code(&outstandingWork)
         coder.code(&pinnedCalls)
-        coder.code(&pinnedBytes)
         coder.code(&wanted)
         coder.code(&wasReady)
         coder.code(&draining)
@@ -60,6 +59,7 @@ extension PoolMachine {
         coder.code(&circuitCount)
         coder.code(&circuitUntil)
         coder.code(&circuitSpan)
+        coder.code(&probe)
         coder.code(&suspects, empty: Suspect()) { suspect, coder in
             coder.code(&suspect.hash)
             coder.code(&suspect.deaths)

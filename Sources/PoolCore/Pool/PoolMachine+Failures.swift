@@ -141,6 +141,14 @@ extension PoolMachine {
         if !timers.isArmed(node(slot, .hang)) { arm(slot, .hang, at: now + policy.hangAfter) }
     }
 
+    /// A call has expired and the worker had nothing else to do: it does not take calls. It gets no more until it answers,
+    /// and is ended as hung if it does not, whatever the policy says of calls that run.
+    mutating func doesNotBegin(_ slot: Int, _ number: UInt64) {
+        workers[slot].overrun = max(workers[slot].overrun, number)
+        guard workers[slot].phase == .ready, !timers.isArmed(node(slot, .hang)) else { return }
+        arm(slot, .hang, at: now + policy.hangAfter)
+    }
+
     mutating func hangTimer(_ slot: Int, _ effects: inout EffectBuffer) {
         guard workers[slot].phase == .ready, workers[slot].overrun != 0, workers[slot].first <= workers[slot].overrun
         else { return }

@@ -52,15 +52,32 @@ extension PoolMachine {
         }
     }
 
+    /// With `require`, a call that waited while its session got a worker goes to that one, or is lost with it.
+    mutating func goesToItsSession(_ index: Int, insteadOf slot: Int, _ effects: inout EffectBuffer) -> Bool {
+        guard policy.affinity == .require, calls.records[index].session != 0, sessions.worker(key(index)) != nil else { return false }
+        guard let own = servingSlot(key(index)) else {
+            finish(index, .sessionLost, &effects)
+            return true
+        }
+        guard own != slot else { return false }
+        if workers[own].pinnedHead == CallRecord.noLink, hasRoom(own) {
+            sendUnlessExpired(index, to: own, &effects)
+        } else {
+            pin(index, to: own)
+        }
+        return true
+    }
+
     /// With `require`, a begun call must not run again elsewhere.
     func isPinnedElsewhere(_ index: Int) -> Bool { policy.affinity == .require && calls.records[index].session != 0 }
 
     mutating func bindSession(_ index: Int, to slot: Int) {
         let key = key(index)
-        if sessions.worker(key) == nil {
+        // With `require` the bounds were kept at the door; calls that wait may exceed them by as many as may wait.
+        if sessions.worker(key) == nil && policy.affinity == .prefer {
             guard sessions.count(of: key.identity) < policy.maximumSessionsPerIdentity else { return }
             if sessions.count >= policy.maximumSessions {
-                guard policy.affinity == .prefer, let oldest = sessions.leastRecentlyUsed else { return }
+                guard let oldest = sessions.leastRecentlyUsed else { return }
                 sessions.remove(oldest.key)
             }
         }
@@ -107,7 +124,7 @@ extension PoolMachine {
         }
         workers[slot].pinnedCount += 1
         pinnedCalls += 1
-        pinnedBytes += UInt64(calls.records[index].bodyBytes)
+        queue.hold(calls.records[index])
     }
 
     mutating func unpin(_ index: Int) {
@@ -127,7 +144,7 @@ extension PoolMachine {
         calls.records[index].next = CallRecord.noLink
         workers[slot].pinnedCount -= 1
         pinnedCalls -= 1
-        pinnedBytes -= UInt64(calls.records[index].bodyBytes)
+        queue.letGo(calls.records[index])
     }
 
     mutating func flushPinned(_ slot: Int, _ outcome: Outcome, _ effects: inout EffectBuffer) {

@@ -6,9 +6,10 @@ extension PoolMachine {
         switch workers[slot].phase {
         case .spawning:
             counters.spawned += 1
+            let cause = workers[slot].cause
             enter(slot, .starting, .wanted, &effects)
             arm(slot, .phase, at: now + policy.startTimeout)
-            if workers[slot].leaving { terminate(slot, workers[slot].cause, &effects) }
+            if workers[slot].leaving { terminate(slot, cause, &effects) }
         case .empty, .starting, .ready, .draining, .terminating, .killing: return
         }
     }

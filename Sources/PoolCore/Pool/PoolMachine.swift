@@ -30,7 +30,6 @@ package struct PoolMachine: ~Copyable {
     var outstandingWork: Nanoseconds = 0
     /// Calls that wait for one worker alone.
     var pinnedCalls = 0
-    var pinnedBytes: UInt64 = 0
 
     var wanted: Int
     var wasReady = false
@@ -51,6 +50,8 @@ package struct PoolMachine: ~Copyable {
     var circuitCount = 0
     var circuitUntil = Instant.zero
     var circuitSpan: Nanoseconds = 0
+    /// The call that tries whether the circuit may close.
+    var probe = CallID.none
     var suspects: [Suspect] = []
 
     // Overload.
@@ -81,6 +82,7 @@ package struct PoolMachine: ~Copyable {
     /// starts its workers.
     package mutating func handle(_ event: Event, now: Instant, into effects: inout EffectBuffer) {
         if now > self.now { self.now = now }
+        if isStopped { return afterTheEnd(event, &effects) }
         switch event {
         case .callArrived(let arrival):
             arrive(arrival, &effects)
@@ -128,7 +130,7 @@ package struct PoolMachine: ~Copyable {
             draining = true
             reconcile(&effects)
         case .resume:
-            draining = false
+            draining = shuttingDown
             reconcile(&effects)
         case .shutdown(let limit):
             shutDown(within: limit, &effects)
@@ -138,6 +140,12 @@ package struct PoolMachine: ~Copyable {
             suspects.removeAll { hash == 0 || $0.hash == hash }
         }
         settle(&effects)
+    }
+
+    /// Stopped pools do nothing but refuse.
+    private mutating func afterTheEnd(_ event: Event, _ effects: inout EffectBuffer) {
+        guard case .callArrived(let arrival) = event else { return }
+        arrive(arrival, &effects)
     }
 
     /// When `timer` is due; `nil`: nothing waits.

@@ -4,6 +4,8 @@ package struct PoolPolicy: Sendable, Equatable {
     package static let maximumIdentities = 4096
     package static let maximumMethods = 1024
     package static let maximumWorkerSlots = 512
+    /// Two years and a quarter: sums and varied values do not overflow.
+    static let longest: Nanoseconds = 1 << 56
     /// The revocation ring of the execution page.
     package static let maximumWindow = 64
 
@@ -89,6 +91,11 @@ package struct PoolPolicy: Sendable, Equatable {
         policy.window = min(max(window, 1), Self.maximumWindow)
         policy.startingAtOnce = max(startingAtOnce, 1)
         policy.maximumQueuedCalls = min(max(maximumQueuedCalls, 0), 1 << 22)
+        policy.maximumBudget = max(maximumBudget, 1)
+        policy.defaultBudget = max(defaultBudget, 1)
+        policy.aheadSpan = min(aheadSpan, 3_600_000_000_000)
+        policy.maximumAge = min(maximumAge, Self.longest)
+        policy.maximumCalls = min(maximumCalls, Self.longest)
         policy.healthFailures = min(max(healthFailures, 1), 200)
         policy.healthTimeout = max(healthTimeout, 1)
         policy.backOffBase = min(max(backOffBase, 1_000_000), 3_600_000_000_000)

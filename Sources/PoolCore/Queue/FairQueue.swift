@@ -52,6 +52,18 @@ struct FairQueue {
         Int(identity) < bytesByIdentity.count ? bytesByIdentity[Int(identity)] : 0
     }
 
+    /// The bytes of a call that waits, here or for one worker alone.
+    mutating func hold(_ record: CallRecord) {
+        prepare(identity: record.identity)
+        bytesByIdentity[Int(record.identity)] += UInt64(record.bodyBytes)
+        bytes += UInt64(record.bodyBytes)
+    }
+
+    mutating func letGo(_ record: CallRecord) {
+        bytesByIdentity[Int(record.identity)] -= UInt64(record.bodyBytes)
+        bytes -= UInt64(record.bodyBytes)
+    }
+
     /// Estimated worker time that is served before a new call of this flow.
     func workAhead(identity: UInt16, priority: Priority) -> Nanoseconds {
         var ahead: Nanoseconds = 0
@@ -106,9 +118,8 @@ struct FairQueue {
         flows[flow].work &+= record.cost
         classes[group].count += 1
         classes[group].work &+= record.cost
-        bytesByIdentity[Int(record.identity)] += UInt64(record.bodyBytes)
+        hold(record)
         count += 1
-        bytes += UInt64(record.bodyBytes)
         work &+= record.cost
         if flows[flow].count == 1 {
             flows[flow].start = max(flows[flow].start, classes[group].virtualTime)
@@ -139,15 +150,14 @@ struct FairQueue {
         flows[flow].work &-= record.cost
         classes[group].count -= 1
         classes[group].work &-= record.cost
-        bytesByIdentity[Int(record.identity)] -= UInt64(record.bodyBytes)
+        letGo(record)
         count -= 1
-        bytes -= UInt64(record.bodyBytes)
         work &-= record.cost
         if flows[flow].count == 0 { leaveHeap(group, flow) }
     }
 
     /// The call to serve next and takes it out; `newest` takes the youngest of the flow whose turn it is.
-    mutating func pop(newest: Bool, _ table: inout CallTable) -> Int? {
+    mutating func pop(newest: Bool, _ table: inout CallTable, _ times: ServiceTimes) -> Int? {
         guard count > 0 else { return nil }
         var chosen: Priority?
         for rank in 0..<3 {
@@ -169,7 +179,8 @@ struct FairQueue {
         let flow = Int(classes[group].heap[0])
         let index = Int(newest ? flows[flow].tail : flows[flow].head)
         // At least 1 µs: a flow whose calls are thought to cost nothing still takes turns.
-        let cost = max(table.records[index].cost, 1_000)
+        // By what is known now: when it came, its method's time may not have been.
+        let cost = max(times.cost(table.records[index].method), 1_000)
         classes[group].virtualTime = flows[flow].start
         flows[flow].start &+= cost
         remove(index, &table)

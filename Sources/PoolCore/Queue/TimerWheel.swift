@@ -97,11 +97,12 @@ struct TimerWheel {
         while let (bucket, tick) = earliest(), tick <= nowTick {
             current = tick
             let node = Int(heads[bucket])
-            if nodes[node].tick <= current {
+            if bucket < 64 {
                 disarm(node)
                 return node
             }
-            // The bucket begins: spread what is in it over the finer levels.
+            // The bucket begins: spread all that is in it over the finer levels. (Also where its head is due at once:
+            // what stayed behind here would wait for as long as anything is armed on a finer level.)
             var next = heads[bucket]
             heads[bucket] = Self.none
             occupied[bucket >> 6] &= ~(1 << UInt64(bucket & 63))
