@@ -13,6 +13,10 @@ enum Happening {
     case read(WorkerID)
     case pong(WorkerID)
     case crash(WorkerID)
+    /// A worker that stored `started` looks at deadline and revocation.
+    case check(WorkerID, number: UInt64)
+    /// A stopped process goes on.
+    case resumeProcess(WorkerID)
     case exit(WorkerID, ExitCause)
     case broken(WorkerID)
     case closed(WorkerID)

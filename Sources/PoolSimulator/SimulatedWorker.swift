@@ -1,14 +1,13 @@
 import PoolCore
 
-/// A worker process as PROTOCOL.md, section 7, describes it.
+/// A worker process as PROTOCOL.md, section 7, describes it, and what the shadow model knows of it.
 struct SimulatedWorker {
-    enum Life { case none, asked, booting, serving, ended }
+    enum Life { case none, asked, booting, serving }
 
     struct Inbound {
         var number: UInt64
-        var call: CallID
+        var serial: Int
         var deadline: UInt64
-        var isPoison: Bool
     }
 
     struct Reply {
@@ -17,14 +16,27 @@ struct SimulatedWorker {
         var ran: UInt64
     }
 
+    /// A call that was sent and has no reply yet.
+    struct Held {
+        var serial: Int
+        /// Ended or taken back: poold waits for its reply only to count it.
+        var isOver = false
+        /// When it ended although it ran; 0: it did not.
+        var overranAt: UInt64 = 0
+    }
+
+    // The process.
     var generation: UInt32 = 0
     var life = Life.none
     /// Sent by poold, not begun.
     var inbox: [Inbound] = []
+    /// The page: words 1 and 2, and the revocations.
     var started: UInt64 = 0
     var running: UInt64 = 0
-    var runningSince: UInt64 = 0
     var revoked: [UInt64] = []
+    var runningSince: UInt64 = 0
+    /// `started` is stored, deadline and revocation are not yet checked.
+    var checking: Inbound?
     /// Finished, not written: lost if it dies.
     var buffered: [Reply] = []
     /// Written: poold will read it, also after a death.
@@ -36,33 +48,28 @@ struct SimulatedWorker {
     var isStalled = false
     var isDying = false
     var scribbles = false
+    /// Its socket is gone from poold's loop.
+    var isUnheard = false
 
-    // What the model of poold's promises knows of it.
-    var isReadyToPoold = false
-    var isRetired = false
-    var mayBeKilled = false
+    // The model.
+    var phase = WorkerPhase.empty
+    var since: UInt64 = 0
+    /// Of `firstUnanswered...lastNumber`, in their order.
+    var held: [Held] = []
     var lastNumber: UInt64 = 0
     var firstUnanswered: UInt64 = 1
-    var outstanding: Int { Int(lastNumber + 1 - firstUnanswered) }
-}
+    /// It broke the protocol: what it says is no longer heard.
+    var isDeaf = false
+    /// It gave poold a reason to kill it.
+    var isFaulty = false
+    var operatorKilled = false
+    /// Something happened that may make poold let it go when it is idle.
+    var mayLeave = false
+    var unansweredPings = 0
 
-/// A call as the model knows it.
-struct SimulatedCall {
-    enum Place { case none, waiting, atWorker }
-    var id = CallID.none
-    var place = Place.none
-    var deadline: UInt64 = 0
-    var worker = WorkerID(slot: 0, generation: 0)
-    var number: UInt64 = 0
-    var idempotent = false
-    var isPoison = false
-    var isAbandoned = false
-    var isCancelled = false
-    /// Times it really began.
-    var begun = 0
-    var session: UInt64 = 0
-    var identity: UInt16 = 0
-    var bytes: UInt32 = 0
-    /// Of a poisonous body; 0: harmless.
-    var hash: UInt64 = 0
+    var outstanding: Int { held.count }
+
+    func heldIndex(_ number: UInt64) -> Int? {
+        number >= firstUnanswered && number - firstUnanswered < UInt64(held.count) ? Int(number - firstUnanswered) : nil
+    }
 }

@@ -5,233 +5,248 @@ package struct Violation: Error {
     package var text: String
 }
 
-/// What a run did, for the totals: it is no use to simulate what never happens.
-package struct RunTotals {
-    package var events = 0
-    package var effects = 0
-    package var calls = 0
-    package var results = 0
-    package var refused = 0
-    package var deaths = 0
-    package var lost = 0
-    package var retried = 0
-    package var takenBack = 0
-    package var timeouts = 0
-    package var cancelled = 0
-    package var recycled = 0
-    package var quarantined = 0
-    package var encodings = 0
-    package var failedStarts = 0
-    package init() {}
-
-    package mutating func add(_ other: RunTotals) {
-        events += other.events
-        effects += other.effects
-        calls += other.calls
-        results += other.results
-        refused += other.refused
-        deaths += other.deaths
-        lost += other.lost
-        retried += other.retried
-        takenBack += other.takenBack
-        timeouts += other.timeouts
-        cancelled += other.cancelled
-        recycled += other.recycled
-        quarantined += other.quarantined
-        encodings += other.encodings
-        failedStarts += other.failedStarts
-    }
-}
-
 /// One machine in a world made from a seed: arrivals, workers, faults, operators, all in virtual time.
 ///
-/// The world keeps its own account of every call and worker and refuses what poold must never do; see `+Checks`.
+/// The world (`+Happenings`, `+Workers`, `+Operator`) makes events. The shadow model (`+Effects`, `+Calls`, `+Phases`, `+Limits`)
+/// keeps its own account of every call and worker and refuses what poold must never do. `+Ends` brings a run to its end.
 package struct Simulation: ~Copyable {
+    /// Later than that nothing is waited for: what is due then never comes.
+    static let endOfTime: UInt64 = 1 << 62
+
     package let seed: UInt64
     var random: SeededRandom
     /// Draws that must not change the run: where it is encoded and decoded.
-    var aside: SeededRandom
-    let encodes: Bool
-    let keepsTrace: Bool
+    private var aside: SeededRandom
+    private let encodes: Bool
     let world: World
+    /// The policy as the machine bounds it.
+    let policy: PoolPolicy
     var machine: PoolMachine
-    var buffer = EffectBuffer(capacity: 64)
+    private var buffer = EffectBuffer(capacity: 64)
+    /// The world's time.
     var now: UInt64
+    /// The latest time that the machine was told.
+    var told: UInt64 = 0
     var agenda = Agenda()
 
+    // The world.
     var workers: [SimulatedWorker]
-    var calls: [SimulatedCall] = []
-    /// The call that lives at each index of the machine's table.
-    var serials: [Int] = []
-    var liveCalls = 0
-    var suspects: [UInt64: (deaths: Int, last: UInt64)] = [:]
     var isCalm = false
-    var isShuttingDown = false
-    var isEnding = false
-    var stoppedCount = 0
     var isBrokenModule: Bool
+
+    // The shadow model's account.
+    var calls: [SimulatedCall] = []
+    /// The call that lives at each index of the machine's table, or -1.
+    var serials: [Int] = []
+    var living: [Int] = []
+    var waitingCalls = 0
+    var waitingBytes: UInt64 = 0
+    var waitingBytesByIdentity: [UInt64]
+    var sessions: [SessionKey: (worker: WorkerID, lastUsed: UInt64)] = [:]
+    var suspects: [UInt64: (deaths: Int, last: UInt64)] = [:]
+    var counters = PoolCounters()
+    /// Of each method, as told by workers.
+    var longestRun: [UInt64]
+    var wanted: Int
+    var health = PoolHealth.starting
+    var circuit = CircuitState.closed
+    /// The call that was sent last while the circuit was half open.
+    var probe: Int?
+    var failedStarts = 0
+    var backOffUntil: UInt64 = 0
+    var hangKills = 0
+    var firstHangKill: UInt64 = 0
+    var isDraining = false
+    var isShuttingDown = false
+    var shutdownAt: UInt64 = .max
+    /// The machine knows that the shutdown's limit is over.
+    var isEnding = false
+    var isStopped = false
 
     // What the event at hand is, for the checks.
     var arrivalAtHand: Arrival?
-    var replyAtHand: (worker: WorkerID, number: UInt64)?
     var poisonAtHand: UInt64 = 0
-    var exitedOutstanding: (worker: WorkerID, running: UInt64)?
-    var beganAfterItsEnd: String?
+    var admittedAtHand: Int?
+    var mustServe = false
+    var replyAtHand: (worker: WorkerID, number: UInt64, kind: ReplyKind)?
+    var exitAtHand: (worker: WorkerID, running: UInt64)?
+    var blamesAtHand = 0
+    var waitedBefore = (calls: 0, bytes: UInt64(0), ofIdentity: UInt64(0))
+    /// Found by a part of the world that cannot throw.
+    var fault: String?
 
-    package private(set) var totals = RunTotals()
-    package private(set) var trace: [String] = []
-    private var hasher = Hasher()
-    var counted = PoolCounters()
+    package internal(set) var totals = Totals()
+    private(set) var digest = Digest()
+    private let reporter: ((String) -> Void)?
 
-    package init(seed: UInt64, encodes: Bool, keepsTrace: Bool = false) {
-        self.seed = seed
-        self.encodes = encodes
-        self.keepsTrace = keepsTrace
-        var random = SeededRandom(seed: seed)
-        let world = World(&random)
-        now = 1_000_000_000 + random.next() % (1 << 40)
-        isBrokenModule = random.chance(world.brokenModulePercent)
-        self.random = random
-        self.world = world
-        aside = SeededRandom(seed: seed ^ 0xABCD)
-        machine = PoolMachine(policy: world.policy, seed: seed)
-        workers = Array(repeating: SimulatedWorker(), count: world.policy.clamped.maximumWorkers + world.policy.clamped.surge)
+    struct SessionKey: Hashable {
+        var identity: UInt16
+        var session: UInt64
     }
 
-    /// The whole run; the hash stands for every effect in its order.
-    package mutating func run(steps: Int) throws(Violation) -> Int {
+    /// `reporter` hears of every event and effect as they happen; `without` names faults that are switched off.
+    package init(seed: UInt64, encodes: Bool, without: [String] = [], reporter: ((String) -> Void)? = nil) {
+        self.seed = seed
+        self.encodes = encodes
+        self.reporter = reporter
+        var random = SeededRandom(seed: seed)
+        var world = World(&random)
+        for fault in World.Faults.all where without.contains(fault.name) { world.faults[keyPath: fault.path] = 0 }
+        now = 1_000_000_000 + random.next() % (1 << 40)
+        isBrokenModule = random.chance(world.faults.brokenModulePercent)
+        self.random = random
+        self.world = world
+        policy = world.policy.clamped
+        aside = SeededRandom(seed: seed ^ 0xABCD)
+        machine = PoolMachine(policy: world.policy, seed: seed)
+        workers = Array(repeating: SimulatedWorker(), count: policy.maximumWorkers + policy.surge)
+        wanted = min(max(policy.workers, policy.minimumWorkers), policy.maximumWorkers)
+        longestRun = Array(repeating: 0, count: world.methods)
+        waitingBytesByIdentity = Array(repeating: 0, count: world.identities)
+    }
+
+    /// Names of the faults that can be switched off.
+    package static var faultNames: [String] { World.Faults.all.map(\.name) }
+
+    /// The whole run; the digest stands for every effect in its order.
+    package mutating func run(steps: Int) throws(Violation) -> UInt64 {
         try apply(.timer)
-        agenda.add(.arrival, at: now + random.span(0, 10_000_000))
-        agenda.add(.operation, at: now + random.span(0, 1_000_000_000))
+        agenda.add(.arrival, at: now + random.span(0, 1 << UInt64(world.serviceBits)))
+        agenda.add(.operation, at: now + random.span(0, world.operationGap))
         for _ in 0..<steps { try step() }
         try calmDown()
+        try serveOnceMore()
         try shutDown()
         try checkEnd()
-        return hasher.finalize()
+        return digest.value
     }
 
     /// The next thing that is due, in the world or in the machine.
     mutating func step() throws(Violation) {
         let deadline = machine.nextDeadline?.nanoseconds ?? .max
-        guard let next = agenda.nextTime else {
-            guard deadline != .max else { return }
-            now = max(now, deadline)
-            try timer()
-            return
-        }
+        let next = agenda.nextTime ?? .max
+        guard min(deadline, next) < Self.endOfTime else { return }
         if deadline <= next {
+            now = max(now, deadline)
             // A loop that is late fires its timer late.
-            now = max(now, deadline) + (random.chance(10) ? random.anySpan(maximumBits: 28) : 0)
-            try timer()
-            return
+            if !isCalm && random.chance(world.faults.lateTimerPercent) { now += random.anySpan(maximumBits: world.serviceBits) }
+            return try fireTimer()
         }
         guard let (time, happening) = agenda.pop() else { return }
         now = max(now, time)
-        if !isCalm && random.perMille(world.clockJumpPerMille) { now += random.anySpan(maximumBits: 44) }
+        if !isCalm && random.perMille(world.faults.clockLeapPerMille) {
+            totals[.clockLeaps] += 1
+            now += random.anySpan(maximumBits: 44)
+        }
         try happen(happening)
         if !isCalm && random.perMille(20) { try apply(.timer) }
     }
 
-    private mutating func timer() throws(Violation) {
-        try apply(.timer)
-        if let deadline = machine.nextDeadline, deadline.nanoseconds <= now {
-            throw fail("the timer was handled and is due again at once: the loop would spin")
+    var hasSomethingDue: Bool {
+        let deadline = machine.nextDeadline?.nanoseconds ?? .max
+        return min(deadline, agenda.nextTime ?? .max) < Self.endOfTime
+    }
+
+    mutating func fireTimer() throws(Violation) {
+        // What comes of a timer may set another that is due at once, but not for ever.
+        for _ in 0..<4 {
+            try apply(.timer)
+            guard let deadline = machine.nextDeadline, deadline.nanoseconds <= told else { return }
         }
+        throw fail("the timer was handled and is due again at once: the loop would spin")
     }
 
     // MARK: - Events into the machine
 
     mutating func apply(_ event: Event) throws(Violation) {
-        if encodes && aside.chance(4) {
-            let bytes = machine.encoded()
-            totals.encodings += 1
-            if aside.chance(25) {
-                var damaged = bytes
-                damaged[aside.below(bytes.count)] ^= 1 << UInt8(aside.below(8))
-                if (try? PoolMachine.decoded(damaged).nextDeadline) != nil { throw fail("damaged bytes were taken for a state") }
-            }
-            do { machine = try PoolMachine.decoded(bytes) } catch { throw fail("the state cannot be read back: \(error)") }
-        }
+        if encodes && aside.chance(4) { try saveAndRestore() }
         totals.events += 1
-        if keepsTrace { note("event \(event)") }
-        buffer.removeAll()
+        count(event)
+        var time = now
         // Now and then a loop with an old idea of the time.
-        var told = now
-        if case .timer = event {} else if !isCalm && random.perMille(5) { told -= min(told, 1_000_000) }
-        machine.handle(event, now: Instant(nanoseconds: told), into: &buffer)
+        var isTimer = false
+        if case .timer = event { isTimer = true }
+        if !isTimer && strikes(perMille: world.faults.clockBehindPerMille) {
+            totals[.clockBehind] += 1
+            time -= min(time, random.anySpan(maximumBits: 40))
+        }
+        told = max(told, time)
+        if reporter != nil { note("\(event)") }
+        buffer.removeAll()
+        machine.handle(event, now: Instant(nanoseconds: time), into: &buffer)
         try carryOut()
-        if let arrival = arrivalAtHand { throw fail("the arrival of \(arrival) was neither admitted nor refused") }
+        try check(after: event)
     }
 
     private mutating func carryOut() throws(Violation) {
         var at = 0
         while at < buffer.effects.count {
-            guard at < 100_000 else { throw fail("an event has more than 100,000 effects") }
+            guard at < 20_000 else { throw fail("an event has more than 20,000 effects") }
             let effect = buffer.effects[at]
             totals.effects += 1
-            hasher.combine(effect)
-            if keepsTrace { note("  \(effect)") }
+            digest.add(effect)
+            if reporter != nil { note("    \(effect)") }
             try take(effect, isFirst: at == 0)
             at += 1
         }
         buffer.removeAll()
-        replyAtHand = nil
-        try checkLimits()
+        if let fault { throw fail(fault) }
     }
 
     /// An outcome that the shell knows at once.
     mutating func feed(_ event: Event) {
-        if keepsTrace { note("  feeds \(event)") }
-        machine.handle(event, now: Instant(nanoseconds: now), into: &buffer)
+        count(event)
+        if reporter != nil { note("  \(event)") }
+        machine.handle(event, now: Instant(nanoseconds: told), into: &buffer)
     }
 
-    mutating func note(_ line: String) {
-        trace.append("\(now): \(line)")
-        if trace.count > 4000 { trace.removeFirst(2000) }
+    /// Encoded, dropped, decoded: the run must go on as if nothing had happened. Damaged bytes must be errors.
+    private mutating func saveAndRestore() throws(Violation) {
+        totals[.encodings] += 1
+        let bytes = machine.encoded()
+        if aside.chance(10) {
+            totals[.damagedStates] += 1
+            var saboteur = Saboteur(random: aside)
+            if let text = saboteur.attack(bytes) { throw fail(text) }
+            aside = saboteur.random
+        }
+        do { machine = try PoolMachine.decoded(bytes) } catch { throw fail("the state cannot be read back: \(error)") }
+        if aside.chance(20) && machine.encoded() != bytes { throw fail("a state that was read back is encoded differently") }
     }
+
+    private func note(_ line: String) { reporter?("\(now) " + Self.readable(line)) }
 
     func fail(_ text: String) -> Violation { Violation(text: text) }
 
-    mutating func count(_ path: WritableKeyPath<RunTotals, Int>) { totals[keyPath: path] += 1 }
-
-    // MARK: - The end of a run
-
-    /// No more faults and arrivals: the pool must come to rest, with every call ended and the wanted workers ready.
-    private mutating func calmDown() throws(Violation) {
-        isCalm = true
-        isBrokenModule = false
-        try apply(.resume)
-        for _ in 0..<60_000 {
-            if hasConverged { return }
-            guard !agenda.isEmpty || machine.nextDeadline != nil else { break }
-            try step()
+    private mutating func count(_ event: Event) {
+        switch event {
+        case .callArrived: totals[.arrivals] += 1
+        case .callCancelled: totals[.cancels] += 1
+        case .callAbandoned: totals[.abandons] += 1
+        case .workerSpawned: totals[.spawned] += 1
+        case .workerSpawnFailed: totals[.spawnFailures] += 1
+        case .workerReady: totals[.readies] += 1
+        case .workerSetupFailed: totals[.setupFailures] += 1
+        case .workerReplied(_, _, let kind, _):
+            totals[.replies] += 1
+            totals[Tally(kind)] += 1
+        case .workerPonged: totals[.pongs] += 1
+        case .workerBroken: totals[.brokenProtocols] += 1
+        case .workerClosed: totals[.closedSockets] += 1
+        case .workerExited: totals[.exits] += 1
+        case .workerRevoked: totals[.revocations] += 1
+        case .workerMeasured: totals[.measurements] += 1
+        case .callBlamed: totals[.blames] += 1
+        case .timer: totals[.timers] += 1
+        case .scale: totals[.scales] += 1
+        case .recycle: totals[.recycles] += 1
+        case .recycleAll: totals[.recycleAlls] += 1
+        case .kill: totals[.kills] += 1
+        case .drain: totals[.drains] += 1
+        case .resume: totals[.resumes] += 1
+        case .shutdown: totals[.shutdowns] += 1
+        case .shutdownNow: totals[.shutdownsNow] += 1
+        case .clearQuarantine: totals[.quarantinesCleared] += 1
         }
-        let status = machine.status(now: Instant(nanoseconds: now))
-        throw fail(
-            "does not come to rest: \(liveCalls) calls live, \(status.workers.filter { $0.phase == .ready }.count) ready of \(status.wanted), \(status.workers)"
-        )
-    }
-
-    private var hasConverged: Bool {
-        guard liveCalls == 0 else { return false }
-        let status = machine.status(now: Instant(nanoseconds: now))
-        if isShuttingDown { return stoppedCount == 1 }
-        var ready = 0
-        for worker in status.workers where worker.phase == .ready { ready += 1 }
-        return ready == status.wanted && status.workers.count == ready && status.queuedCalls == 0
-    }
-
-    private mutating func shutDown() throws(Violation) {
-        if !isShuttingDown {
-            if random.chance(50) { try arrive() }
-            isShuttingDown = true
-            try apply(.shutdown(limit: random.anySpan(maximumBits: 34)))
-        }
-        for _ in 0..<60_000 {
-            if stoppedCount > 0 { return }
-            if machine.nextDeadline == nil && agenda.isEmpty { break }
-            try step()
-        }
-        throw fail("a shutdown never ends: \(machine.status(now: Instant(nanoseconds: now)).workers)")
     }
 }
