@@ -30,7 +30,7 @@ def test_results_and_errors(basic):
         assert client.call("basic.raw", b"") == b""
         assert len(client.call("basic.large", [3_000_000])) == 3_000_000
         error = status_of(client, "basic.fail", ["gone wrong"])
-        assert error.status == "application_error" and "ValueError: gone wrong (in method fail)" in error.message
+        assert error.status == "application_error" and "ValueError: gone wrong (in method basic.fail)" in error.message
         assert "in fail" in error.detail and "poold/_" not in error.detail
         assert status_of(client, "basic.echo", {"nonsense": 1}).status == "bad_arguments"
         assert "echo(value=None)" in status_of(client, "basic.echo", {"nonsense": 1}).message

@@ -9,65 +9,58 @@ import signal
 import socket
 import struct
 import sys
+import time
 import traceback
+from typing import List, NoReturn, Sequence
 
-ORDER = struct.Struct(">IQ")
-DESCRIPTORS = 5
-_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
-           "BLIS_NUM_THREADS", "RAYON_NUM_THREADS")
-
-
-def threads():
-    """Names of the threads beside the main one."""
-    names = []
-    for task in os.listdir("/proc/self/task"):
-        if int(task) != os.getpid():
-            try:
-                with open(f"/proc/self/task/{task}/comm") as comm:
-                    names.append(comm.read().strip())
-            except OSError:
-                pass
-    return names
+_ORDER = struct.Struct(">IQ")
+_DESCRIPTORS = 5
+#: how long a fork waits until poold is its parent, seconds
+_ADOPTION_SECONDS = 5.0
+#: threads of numeric libraries; they would make the fork unsafe, and a pool has its parallelism in its processes
+_THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+                  "BLIS_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
-def become_worker(descriptors, slot, generation, poold, libc):
-    """In the forked worker: takes its place and serves. Never returns."""
-    from poold import _serve
+def _await_adoption(poold: int) -> bool:
+    """Waits until the intermediate process has ended and poold, the subreaper, is the parent."""
+    end = time.monotonic() + _ADOPTION_SECONDS
+    while os.getppid() != poold:
+        if time.monotonic() > end:
+            return False
+        os.sched_yield()
+    return True
+
+
+def _become_worker(descriptors: Sequence[int], slot: int, generation: int, poold: int) -> NoReturn:
+    """In the forked process: takes its place and serves."""
+    from poold import _process, _serve
 
     status = 1
     try:
         os.setpgid(0, 0)
-        socket_fd, page, stack, out, error = descriptors
-        # Above the numbers that they are moved to, so that none overwrites another.
-        high = [os.dup(fd) if fd < 16 else fd for fd in descriptors]
-        while min(high) < 16:
-            high = [os.dup(fd) if fd < 16 else fd for fd in high]
-        for fd, target in zip(high, (3, 4, 5, 1, 2)):
-            os.dup2(fd, target, inheritable=target in (1, 2))
-        os.closerange(6, 4096)
-        # The intermediate process ends and poold, the subreaper, becomes the parent. Only then may the death signal be set:
-        # earlier it would strike when the intermediate ends.
-        for _ in range(20_000):
-            parent = os.getppid()
-            if parent == poold:
-                break
-            os.sched_yield()
-        libc.prctl(1, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != poold:
-            os._exit(1)
-        os.environ["POOLD_SLOT"] = str(slot)
-        os.environ["POOLD_GENERATION"] = str(generation)
-        random.seed()
-        numpy = sys.modules.get("numpy")
-        if numpy is not None and "numpy.random" in sys.modules:
-            numpy.random.seed()
-        sock = socket.socket(fileno=3)
-        _serve.greet(sock)
-        status = _serve.run(sock)
+        _process.reset_signals()
+        _process.move_descriptors(zip(descriptors, (_serve.SOCKET, _serve.PAGE, _serve.STACK, 1, 2)), 6)
+        # Only now may the death signal be set: earlier it would strike when the intermediate process ends.
+        adopted = _await_adoption(poold)
+        _process.die_with_parent()
+        if os.getppid() == poold:
+            os.environ["POOLD_SLOT"] = str(slot)
+            os.environ["POOLD_GENERATION"] = str(generation)
+            random.seed()
+            if "numpy.random" in sys.modules:
+                sys.modules["numpy.random"].seed()
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=_serve.SOCKET)
+            _serve.greet(sock)
+            status = _serve.run(sock)
+        elif not adopted:
+            print(f"poold.template: process {os.getppid()} is the parent of this worker, not {poold}: is poold a subreaper?", file=sys.stderr)
+    except ConnectionError:
+        status = 0  # poold is gone
     except BaseException:
         traceback.print_exc()
-        status = 1
     finally:
+        # The template's exit handlers are not this process's: multiprocessing leaves forks the same way.
         try:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -76,80 +69,115 @@ def become_worker(descriptors, slot, generation, poold, libc):
         os._exit(status)
 
 
-def fork_worker(descriptors, slot, generation, poold, libc):
-    """Forks twice; returns the worker's pid."""
+def _fork_worker(descriptors: Sequence[int], slot: int, generation: int, poold: int) -> int:
+    """Forks twice; returns the worker's pid. Raises OSError."""
     read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(read)
-            worker = os.fork()
-            if worker == 0:
-                become_worker(descriptors, slot, generation, poold, libc)
-            os.write(write, struct.pack(">I", worker))
-        except OSError as error:
-            os.write(write, b"E" + str(error).encode())
-        os._exit(0)
-    os.close(write)
-    answer = os.read(read, 512)
-    os.close(read)
-    os.waitpid(child, 0)
+    try:
+        # What was printed and not yet written would be written by each fork once more.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        intermediate = os.fork()
+        if intermediate == 0:
+            try:
+                worker = os.fork()
+                if worker == 0:
+                    _become_worker(descriptors, slot, generation, poold)
+                os.write(write, struct.pack(">I", worker))
+            except OSError as error:
+                os.write(write, b"E" + str(error).encode())
+            finally:
+                os._exit(0)
+        os.close(write)
+        write = -1
+        answer = os.read(read, 512)
+        os.waitpid(intermediate, 0)
+    finally:
+        os.close(read)
+        if write >= 0:
+            os.close(write)
     if len(answer) != 4:
         raise OSError(answer[1:].decode("utf-8", "replace") or "the fork's intermediate process died")
-    return struct.unpack(">I", answer)[0]
+    return int(struct.unpack(">I", answer)[0])
 
 
-def main(arguments):
-    if len(arguments) != 1:
-        print("usage: python -m poold.template MODULE   (started by poold)", file=sys.stderr)
-        return 2
-    for name in _LIMITS:
-        os.environ.setdefault(name, "1")
-    control = socket.socket(fileno=3)
-    poold = os.getppid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        import ctypes
+def _prepare(module: str) -> None:
+    """Imports the application and everything that a worker will need. Raises what the application raises, and RuntimeError if a
+    thread is running."""
+    from poold import _process, _registry, _serve
 
-        from poold import _registry, _serve
-
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(15, b"poold-template", 0, 0, 0)
-        _registry.load(arguments[0])
-        running = threads()
-        if running:
-            raise RuntimeError(
-                f"importing {arguments[0]} started {len(running)} thread(s) ({', '.join(running[:8])}); a process with threads cannot be "
-                "forked safely. Start them in @worker.setup, or use `template: off` for this pool")
-    except BaseException as error:
-        detail = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        sys.stderr.write(detail)
-        text = f"{type(error).__name__}: {error}".replace("\n", " ") + "\n" + detail
-        control.send(b"F" + text.encode("utf-8", "backslashreplace")[:60_000])
-        return 70
-    # What is alive now stays for ever: do not let the collector touch its pages in the children.
+    _process.set_name("poold-template")
+    _serve.line_buffer_output()
+    _registry.load(module)
+    running = _process.other_threads()
+    if running:
+        raise RuntimeError(
+            f"importing {module} started {len(running)} thread(s) ({', '.join(running[:8])}); a process with threads cannot be "
+            "forked safely. Start them in @worker.setup, or use `template: off` for this pool")
+    # What is alive now stays for ever: do not let the collector touch its pages in the forks.
     gc.collect()
     gc.freeze()
-    control.send(b"R")
+
+
+def _serve_orders(control: socket.socket, poold: int) -> int:
+    """Forks a worker for each order until end-of-file; returns the exit status."""
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, 64, DESCRIPTORS)
+        try:
+            message, descriptors, _, _ = socket.recv_fds(control, 64, _DESCRIPTORS)
+        except ConnectionError:
+            return 0
         if not message:
             return 0
-        slot, generation = ORDER.unpack(message[1:13])
+        slot = generation = 0
         try:
-            if message[:1] != b"S" or len(descriptors) != DESCRIPTORS:
-                raise OSError(f"an order must be S with {DESCRIPTORS} descriptors, not {message[:1]!r} with {len(descriptors)}")
-            pid = fork_worker(descriptors, slot, generation, poold, libc)
-            answer = b"W" + ORDER.pack(slot, generation) + struct.pack(">I", pid)
+            if len(message) != 13 or message[:1] != b"S" or len(descriptors) != _DESCRIPTORS:
+                raise OSError(f"an order is S, slot and generation with {_DESCRIPTORS} descriptors, not {message[:16]!r} with {len(descriptors)}")
+            slot, generation = _ORDER.unpack_from(message, 1)
+            answer = b"W" + message[1:] + struct.pack(">I", _fork_worker(descriptors, slot, generation, poold))
         except OSError as error:
-            answer = b"E" + ORDER.pack(slot, generation) + str(error).encode()
+            answer = b"E" + _ORDER.pack(slot, generation) + str(error).encode("utf-8", "replace")
         finally:
-            for fd in descriptors:
-                os.close(fd)
+            for descriptor in descriptors:
+                os.close(descriptor)
         try:
             control.send(answer)
         except ConnectionError:
             return 0
+
+
+def main(arguments: List[str]) -> int:
+    """`python -m poold.template MODULE`; returns the exit status."""
+    if len(arguments) != 1:
+        print("usage: python -m poold.template MODULE   (started by poold)", file=sys.stderr)
+        return 2
+    for name in _THREAD_LIMITS:
+        os.environ.setdefault(name, "1")
+    try:
+        control = socket.socket(fileno=3)
+    except OSError as error:
+        print(f"poold.template: descriptor 3 is not a socket ({error}); templates are started by poold", file=sys.stderr)
+        return 2
+    os.set_inheritable(3, False)
+    poold = os.getppid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _prepare(arguments[0])
+    except BaseException as error:
+        try:
+            text = f"{type(error).__name__}: {error}".replace("\n", " ")
+            detail = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        except BaseException as second:
+            text, detail = f"{type(error).__name__} (describing it raised {type(second).__name__})", ""
+        sys.stderr.write(detail)
+        try:
+            control.send(b"F" + f"{text}\n{detail}".encode("utf-8", "backslashreplace")[:60_000])
+        except OSError:
+            pass
+        return 70
+    try:
+        control.send(b"R")
+    except ConnectionError:
+        return 0
+    return _serve_orders(control, poold)
 
 
 if __name__ == "__main__":

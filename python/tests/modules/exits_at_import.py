@@ -1,0 +1,4 @@
+"""Calls sys.exit while it is imported."""
+import sys
+
+sys.exit("no licence")
