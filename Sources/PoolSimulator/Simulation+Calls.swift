@@ -285,8 +285,7 @@ extension Simulation {
     /// It dies on its own while it runs a call that is still wanted.
     func expectsBlame(_ slot: Int, started: UInt64, running: UInt64) -> Bool {
         let worker = workers[slot]
-        guard policy.quarantineDeaths > 0, worker.phase == .ready, !worker.mayLeave, !worker.operatorKilled, !isShuttingDown else { return false }
-        guard policy.maximumAge == 0, policy.maximumCalls == 0, policy.overrun != .replace else { return false }
+        guard policy.quarantineDeaths > 0, worker.phase == .ready else { return false }
         guard running <= started, started <= worker.lastNumber, let at = worker.heldIndex(running) else { return false }
         return !worker.held[at].isOver
     }
@@ -300,17 +299,17 @@ extension Simulation {
         blamesAtHand += 1
         let hash = calls[serial].poison != 0 ? calls[serial].poison : 10_000 + UInt64(serial)
         if random.chance(50) {
-            noteBlame(hash)
             feed(.callBlamed(method: method, hash: hash))
         } else {
             agenda.add(.blamed(method, hash), at: now + span(-4))
         }
     }
 
-    mutating func noteBlame(_ hash: UInt64) {
-        guard policy.quarantineDeaths > 0 else { return }
+    /// As the machine hears of it.
+    mutating func noteBlame(_ event: Event) {
+        guard case .callBlamed(_, let hash) = event, policy.quarantineDeaths > 0 else { return }
         suspects = suspects.filter { told - min(told, $0.value.last) <= policy.quarantineFor }
-        suspects[hash] = ((suspects[hash]?.deaths ?? 0) + 1, max(told, now))
+        suspects[hash] = ((suspects[hash]?.deaths ?? 0) + 1, told)
     }
 
     func isQuarantined(_ hash: UInt64) -> Bool {

@@ -36,7 +36,10 @@ extension Simulation {
         guard living.isEmpty else { return false }
         if isShuttingDown { return isStopped }
         var alive = 0
-        for worker in workers where worker.phase != .empty { alive += 1 }
+        for worker in workers where worker.phase != .empty {
+            alive += 1
+            if worker.isDying { return false }
+        }
         // Workers that age are always being replaced.
         return readyWorkers == wanted && (alive == wanted || policy.maximumAge > 0)
     }
@@ -52,6 +55,10 @@ extension Simulation {
                 try step()
             }
         }
+        // A fault from before may still come to light.
+        for worker in workers where worker.isFaulty { return }
+        // Without checks of health nobody knows that an idle worker has stopped.
+        if policy.healthInterval == 0 { for worker in workers where worker.isStalled { return } }
         // A call that was given up may, by `finish`, keep its worker for ever.
         guard wanted > 0, policy.overrun != .finish || hasIdleWorker else { return }
         for _ in 0..<20_000 {

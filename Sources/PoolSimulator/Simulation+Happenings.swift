@@ -73,7 +73,6 @@ extension Simulation {
             if let serial = live(call) { calls[serial].isAbandoned = true }
             try apply(.callAbandoned(call))
         case .blamed(let method, let hash):
-            noteBlame(hash)
             try apply(.callBlamed(method: method, hash: hash))
         case .measured(let worker, let bytes):
             if let slot = simulated(worker) { workers[slot].mayLeave = true }

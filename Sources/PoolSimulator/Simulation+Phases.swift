@@ -30,7 +30,9 @@ extension Simulation {
             let serial = try alive(call, "callRetried")
             guard calls[serial].idempotent else { throw fail("\(call) is retried but not idempotent") }
             guard attempt == calls[serial].losses + 1 else { throw fail("attempt \(attempt) of \(call), which was lost \(calls[serial].losses) times") }
-        case .takenBack: totals[.takenBack] += 1
+        case .takenBack(_, let calls):
+            totals[.takenBack] += calls
+            counters.takenBack += UInt64(calls)
         case .killWithheld: totals[.killsWithheld] += 1
         }
     }

@@ -173,6 +173,7 @@ package struct Simulation: ~Copyable {
         told = max(told, time)
         if reporter != nil { note("\(event)") }
         buffer.removeAll()
+        noteBlame(event)
         machine.handle(event, now: Instant(nanoseconds: time), into: &buffer)
         try carryOut()
         try check(after: event)
@@ -197,6 +198,7 @@ package struct Simulation: ~Copyable {
     mutating func feed(_ event: Event) {
         count(event)
         if reporter != nil { note("  \(event)") }
+        noteBlame(event)
         machine.handle(event, now: Instant(nanoseconds: told), into: &buffer)
     }
 

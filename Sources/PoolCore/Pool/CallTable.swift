@@ -37,6 +37,8 @@ struct CallRecord: BitwiseCopyable {
     /// How often it began on a worker that was lost.
     var attempts: UInt8 = 0
     var idempotent = false
+    /// Counted among its session's calls.
+    var holdsSession = false
 }
 
 /// All calls of a pool, by index; grows to its bound on demand.
@@ -105,6 +107,7 @@ struct CallTable {
             coder.code(&record.reason)
             coder.code(&record.attempts)
             coder.code(&record.idempotent)
+            coder.code(&record.holdsSession)
         }
     }
 }

@@ -112,6 +112,7 @@ extension PoolMachine {
         guard let slot = live(worker) else { return }
         let plausible = isPlausible(started, slot)
         if !plausible { scribbled(slot, &effects) }
+        var takenBack = 0
         var number = workers[slot].next
         // From the last to the first, so that what is taken back keeps its order at the front of the queue.
         while number > workers[slot].first {
@@ -129,7 +130,8 @@ extension PoolMachine {
             case .takenBack:
                 sent[at].call = .none
                 calls.records[index].reason = .none
-                counters.takenBack += 1
+                takenBack += 1
+                if number == workers[slot].first { doesNotBegin(slot, number) }
                 requeue(index, &effects)
             case .expired, .cancelled, .abandoned:
                 sent[at].call = .none
@@ -146,6 +148,10 @@ extension PoolMachine {
                     finish(index, began ? .cancelledRunning : .cancelledWaiting, &effects)
                 }
             }
+        }
+        if takenBack > 0 {
+            counters.takenBack += UInt64(takenBack)
+            effects.append(.publish(.takenBack(worker, calls: takenBack)))
         }
         serveQueue(&effects)
     }
@@ -182,6 +188,7 @@ extension PoolMachine {
 
     mutating func forget(_ index: Int) {
         timers.disarm(node(call: index))
+        if calls.records[index].holdsSession { letGoOfSession(index) }
         calls.free(index)
     }
 
@@ -240,12 +247,17 @@ extension PoolMachine {
                 requeue(index, &effects)
             }
         }
-        if workers[slot].overrun != 0 && workers[slot].first > workers[slot].overrun {
-            workers[slot].overrun = 0
-            disarm(slot, .hang)
+        if workers[slot].overrun != 0 {
+            if workers[slot].first > workers[slot].overrun {
+                workers[slot].overrun = 0
+                disarm(slot, .hang)
+            } else if timers.isArmed(node(slot, .hang)) {
+                // It returns from one after the other.
+                arm(slot, .hang, at: now + policy.hangAfter)
+            }
         }
         afterReply(slot, &effects)
-        // A leaving worker gave a call back: another may be idle.
-        if kind == .unrunRevoked && workers[slot].leaving { serveQueue(&effects) }
+        // It gave a call back that it may not get again: another may be idle.
+        if kind == .unrunRevoked { serveQueue(&effects) }
     }
 }

@@ -219,9 +219,15 @@ extension PoolMachine {
 
     /// Asks for all but the oldest call of a worker.
     mutating func takeBackAhead(_ slot: Int, _ effects: inout EffectBuffer) {
-        guard workers[slot].outstanding > 1, workers[slot].phase == .ready else { return }
+        guard workers[slot].outstanding > 1 else { return }
+        takeBack(slot, from: workers[slot].first + 1, &effects)
+    }
+
+    /// Asks for the calls of a worker from this number on; those that have begun stay.
+    mutating func takeBack(_ slot: Int, from first: UInt64, _ effects: inout EffectBuffer) {
+        guard first < workers[slot].next, workers[slot].phase == .ready else { return }
         var asked = 0
-        for number in (workers[slot].first + 1)..<workers[slot].next {
+        for number in first..<workers[slot].next {
             guard let index = calls.live(sent[ring(slot, number)].call), calls.records[index].place == .sent else {
                 continue
             }
@@ -230,8 +236,7 @@ extension PoolMachine {
             asked += 1
         }
         guard asked > 0 else { return }
-        effects.append(.takeBack(id(slot), first: workers[slot].first + 1, last: workers[slot].next - 1))
-        effects.append(.publish(.takenBack(id(slot), calls: asked)))
+        effects.append(.takeBack(id(slot), first: first, last: workers[slot].next - 1))
     }
 
     // MARK: - Idle workers, last used first

@@ -141,8 +141,8 @@ extension PoolMachine {
         if !timers.isArmed(node(slot, .hang)) { arm(slot, .hang, at: now + policy.hangAfter) }
     }
 
-    /// A call has expired and the worker had nothing else to do: it does not take calls. It gets no more until it answers,
-    /// and is ended as hung if it does not, whatever the policy says of calls that run.
+    /// A call was not begun although the worker had nothing else to do: it does not take calls. It gets no more until it
+    /// answers, and is ended as hung if it does not, whatever the policy says of calls that run.
     mutating func doesNotBegin(_ slot: Int, _ number: UInt64) {
         workers[slot].overrun = max(workers[slot].overrun, number)
         guard workers[slot].phase == .ready, !timers.isArmed(node(slot, .hang)) else { return }
@@ -180,13 +180,14 @@ extension PoolMachine {
                 return
             }
         }
-        // A busy worker is judged by its call's budget.
+        // A busy worker is judged by its call's budget, unless it has not even begun it: then others may have it.
         if workers[slot].outstanding == 0 {
             workers[slot].pinged = true
             effects.append(.ping(id(slot)))
             arm(slot, .health, at: now + policy.healthTimeout)
         } else {
             workers[slot].pinged = false
+            if now.since(workers[slot].mark) >= policy.healthTimeout { takeBack(slot, from: workers[slot].first, &effects) }
             arm(slot, .health, at: now + policy.healthInterval)
         }
     }

@@ -133,13 +133,23 @@ extension PoolMachine {
     // MARK: - Recycling, make before break
 
     mutating func recycle(_ worker: WorkerID, _ cause: WorkerCause, _ effects: inout EffectBuffer) {
-        guard let slot = live(worker), !workers[slot].leaving, !workers[slot].replacing, !workers[slot].replaceWanted
-        else { return }
+        guard let slot = live(worker) else { return }
+        markForReplacement(slot, cause)
+        reconcile(&effects)
+    }
+
+    /// Those that live now; not the ones that come in their place.
+    mutating func recycleAll(_ effects: inout EffectBuffer) {
+        for slot in 0..<usedSlots { markForReplacement(slot, .operatorRecycle) }
+        reconcile(&effects)
+    }
+
+    private mutating func markForReplacement(_ slot: Int, _ cause: WorkerCause) {
+        guard !workers[slot].leaving, !workers[slot].replacing, !workers[slot].replaceWanted else { return }
         switch workers[slot].phase {
         case .spawning, .starting, .ready:
             workers[slot].replaceWanted = true
             workers[slot].replaceCause = cause
-            reconcile(&effects)
         case .empty, .draining, .terminating, .killing: return
         }
     }

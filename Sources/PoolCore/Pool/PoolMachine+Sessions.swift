@@ -82,9 +82,24 @@ extension PoolMachine {
             }
         }
         sessions.bind(key, to: id(slot), now: now)
-        if policy.sessionTimeToLive > 0 && !timers.isArmed(node(.sessions)) {
-            arm(.sessions, at: now + policy.sessionTimeToLive)
-        }
+        holdSession(index)
+        armSessions()
+    }
+
+    private mutating func armSessions() {
+        guard policy.sessionTimeToLive > 0, !timers.isArmed(node(.sessions)) else { return }
+        arm(.sessions, at: now + policy.sessionTimeToLive)
+    }
+
+    private mutating func holdSession(_ index: Int) {
+        guard policy.affinity == .require, !calls.records[index].holdsSession else { return }
+        calls.records[index].holdsSession = sessions.hold(key(index))
+    }
+
+    mutating func letGoOfSession(_ index: Int) {
+        calls.records[index].holdsSession = false
+        sessions.letGo(key(index), of: id(Int(calls.records[index].slot)), now: now)
+        armSessions()
     }
 
     mutating func expireSessions(_ effects: inout EffectBuffer) {
@@ -109,6 +124,7 @@ extension PoolMachine {
     mutating func pin(_ index: Int, to slot: Int, atFront: Bool = false) {
         calls.records[index].place = .pinned
         calls.records[index].slot = UInt16(slot)
+        holdSession(index)
         let neighbour = atFront ? workers[slot].pinnedHead : workers[slot].pinnedTail
         calls.records[index].previous = atFront ? CallRecord.noLink : neighbour
         calls.records[index].next = atFront ? neighbour : CallRecord.noLink

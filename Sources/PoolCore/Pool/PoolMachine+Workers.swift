@@ -165,8 +165,10 @@ extension PoolMachine {
 
         stopServing(slot)
         dropSessions(of: slot, &effects)
-        settleSent(slot, started: plausible ? started : .max, running: plausible ? running : 0, &effects)
         let asked = workers[slot].endWanted
+        // Who was let go but died on its own died of its call.
+        if !asked || phase == .ready { blame(slot, running: plausible ? running : 0, &effects) }
+        settleSent(slot, started: plausible ? started : .max, &effects)
         vacate(slot, phase == .ready || phase == .starting ? (isClean(exit) ? .exited : .crashed) : cause, &effects)
 
         switch phase {
@@ -193,14 +195,16 @@ extension PoolMachine {
         }
     }
 
+    /// The call that ran when the worker died, if it is still wanted.
+    private func blame(_ slot: Int, running: UInt64, _ effects: inout EffectBuffer) {
+        guard policy.quarantineDeaths > 0, running >= workers[slot].first, running < workers[slot].next else { return }
+        let entry = sent[ring(slot, running)]
+        guard let index = calls.live(entry.call) else { return }
+        effects.append(.blame(calls.id(index), method: MethodID(index: entry.method)))
+    }
+
     /// What a dead worker held: begun calls end, or run again if they may; the others go back to the front.
-    private mutating func settleSent(_ slot: Int, started: UInt64, running: UInt64, _ effects: inout EffectBuffer) {
-        if running >= workers[slot].first, running < workers[slot].next {
-            let entry = sent[ring(slot, running)]
-            if !workers[slot].endWanted, let index = calls.live(entry.call), policy.quarantineDeaths > 0 {
-                effects.append(.blame(calls.id(index), method: MethodID(index: entry.method)))
-            }
-        }
+    private mutating func settleSent(_ slot: Int, started: UInt64, _ effects: inout EffectBuffer) {
         var number = workers[slot].next
         while number > workers[slot].first {
             number -= 1

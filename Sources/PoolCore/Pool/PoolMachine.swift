@@ -121,9 +121,7 @@ package struct PoolMachine: ~Copyable {
         case .recycle(let worker):
             recycle(worker, .operatorRecycle, &effects)
         case .recycleAll:
-            for slot in 0..<usedSlots where workers[slot].phase != .empty {
-                recycle(id(slot), .operatorRecycle, &effects)
-            }
+            recycleAll(&effects)
         case .kill(let worker):
             killWorker(worker, &effects)
         case .drain:

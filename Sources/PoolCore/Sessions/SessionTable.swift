@@ -9,6 +9,8 @@ struct SessionTable {
         var key = Key(identity: 0, session: 0)
         var worker = WorkerID(slot: 0, generation: 0)
         var lastUsed = Instant.zero
+        /// Calls at its worker or waiting for it: meanwhile it does not expire and is in no order. Counted with `require` only.
+        var calls: UInt32 = 0
         /// Neighbours by last use; `next` (older) also links free entries.
         var newer = UInt32.max
         var older = UInt32.max
@@ -37,10 +39,10 @@ struct SessionTable {
     /// Binds or re-binds, and marks as used now. The caller has checked the bounds for a new one.
     mutating func bind(_ key: Key, to worker: WorkerID, now: Instant) {
         if let at = index[key] {
-            unlink(Int(at))
+            if entries[Int(at)].calls == 0 { unlink(Int(at)) }
             entries[Int(at)].worker = worker
             entries[Int(at)].lastUsed = now
-            linkNewest(Int(at))
+            if entries[Int(at)].calls == 0 { linkNewest(Int(at)) }
             return
         }
         let at: Int
@@ -59,9 +61,26 @@ struct SessionTable {
         count += 1
     }
 
+    /// A call of this session is on its way; false: there is no such session.
+    mutating func hold(_ key: Key) -> Bool {
+        guard let at = index[key] else { return false }
+        if entries[Int(at)].calls == 0 { unlink(Int(at)) }
+        entries[Int(at)].calls += 1
+        return true
+    }
+
+    /// A call that was held has ended. The session may have been lost and begun anew elsewhere since.
+    mutating func letGo(_ key: Key, of worker: WorkerID, now: Instant) {
+        guard let at = index[key], entries[Int(at)].worker == worker, entries[Int(at)].calls > 0 else { return }
+        entries[Int(at)].calls -= 1
+        guard entries[Int(at)].calls == 0 else { return }
+        entries[Int(at)].lastUsed = now
+        linkNewest(Int(at))
+    }
+
     mutating func remove(_ key: Key) {
         guard let at = index.removeValue(forKey: key) else { return }
-        unlink(Int(at))
+        if entries[Int(at)].calls == 0 { unlink(Int(at)) }
         entries[Int(at)].isUsed = false
         entries[Int(at)].older = freeHead
         freeHead = at
@@ -69,7 +88,7 @@ struct SessionTable {
         count -= 1
     }
 
-    /// The session that was unused for the longest.
+    /// The session that was unused for the longest, of those that have no call.
     var leastRecentlyUsed: Entry? { oldest == Self.none ? nil : entries[Int(oldest)] }
 
     private mutating func linkNewest(_ at: Int) {
@@ -92,6 +111,7 @@ struct SessionTable {
             coder.code(&entry.worker.slot)
             coder.code(&entry.worker.generation)
             coder.code(&entry.lastUsed)
+            coder.code(&entry.calls)
             coder.code(&entry.newer)
             coder.code(&entry.older)
             coder.code(&entry.isUsed)
