@@ -186,7 +186,8 @@ def test_programs_that_a_method_starts_inherit_only_the_output(own):
     pid = returned(own.call("run_program", b'["5"]'))
     try:
         wait_for(lambda: "sleep" in open(f"/proc/{pid}/cmdline").read(), what="sleep")
-        assert sorted(int(d) for d in os.listdir(f"/proc/{pid}/fd")) == [0, 1, 2]
+        # The loader has a library open for a moment.
+        wait_for(lambda: sorted(int(d) for d in os.listdir(f"/proc/{pid}/fd")) == [0, 1, 2], what="no descriptor but the output")
     finally:
         os.kill(pid, signal.SIGKILL)
 
