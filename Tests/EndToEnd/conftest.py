@@ -58,7 +58,11 @@ class Poold:
         self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=self.log_file, stderr=self.log_file, preexec_fn=limited)
         self.pid = self.process.pid
         if wait:
-            wait_for(lambda: "accepting calls" in self.log() or self.process.poll() is not None, 15, "accepting calls")
+            try:
+                wait_for(lambda: "accepting calls" in self.log() or self.process.poll() is not None, 15, "accepting calls")
+            except AssertionError:
+                self.stop()
+                raise
 
     def log(self):
         with open(self.log_path, errors="replace") as log:
