@@ -193,8 +193,10 @@ extension PoolMachine {
             workers[slot].ageLimit = .never
             recycle(id(slot), .age, &effects)
         }
+        // It may have been retired just now.
+        guard workers[slot].phase == .ready, !workers[slot].leaving else { return }
         if policy.maximumPrivateBytes > 0 { effects.append(.measure(id(slot))) }
-        if workers[slot].phase == .ready && !workers[slot].leaving { armUpkeep(slot) }
+        armUpkeep(slot)
     }
 
     mutating func measured(_ worker: WorkerID, _ privateBytes: UInt64, _ effects: inout EffectBuffer) {
