@@ -358,6 +358,7 @@ def test_cancelled_never_leaks_between_calls(own):
 def test_stacks_on_request(own):
     own.send(own.call_frame("sleep", b"[0.5]"))
     wait_running(own)
+    time.sleep(0.1)  # the page names the call a moment before its function is entered
     os.kill(own.pid, signal.SIGUSR2)
     wait_for(lambda: "in sleep" in own.stacks(), what="a stack")
     assert returned(own.frame()) == "slept"
