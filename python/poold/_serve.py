@@ -130,7 +130,7 @@ def _payload_start(data: bytes, at: int, end: int, flags: int) -> int:
 
 def serve(sock: socket.socket, page: Any, methods: Dict[int, Method]) -> int:
     """Says that the worker is ready and answers calls until DRAIN, SIGTERM or end-of-file; returns the exit status. Raises
-    WireError, struct.error for what poold must not send."""
+    WireError for what poold must not send."""
     recv, sendall = sock.recv, sock.sendall
     unpack, pack = _wire.HEADER.unpack_from, _wire.HEADER.pack
     clock = time.monotonic_ns
@@ -309,7 +309,7 @@ def serve(sock: socket.socket, page: Any, methods: Dict[int, Method]) -> int:
             if at:
                 data = data[at:]
                 have = len(data)
-    except (_wire.WireError, struct.error):
+    except _wire.WireError:
         waiting = False
         if outs:
             sendall(b"".join(outs))  # what was answered stays answered
@@ -361,7 +361,7 @@ def run(sock: socket.socket) -> int:
     methods = {i + 1: m for i, m in enumerate(_registry.METHODS.values())}
     try:
         status = serve(sock, page, methods)
-    except (_wire.WireError, struct.error) as fault:
+    except _wire.WireError as fault:
         print(f"poold.worker: {fault}; the worker ends", file=sys.stderr)
         try:
             sock.sendall(_wire.frame(_wire.ERROR, str(fault).encode("utf-8", "replace"), 1, 12))

@@ -1,5 +1,11 @@
 """Frames of the poold protocol, version 1 (proto/PROTOCOL.md)."""
 import struct
+from typing import Iterator, List, Sequence, Tuple
+
+#: (type, flags, code, id, session, time, body)
+Frame = Tuple[int, int, int, int, int, int, bytes]
+#: (number, codec, flags, name)
+Entry = Tuple[int, int, int, str]
 
 #: length, type, flags, code, id, session, time
 HEADER = struct.Struct(">IBBHQQQ")
@@ -27,12 +33,12 @@ class WireError(Exception):
     """A peer sent what the protocol does not allow."""
 
 
-def frame(kind, body=b"", flags=0, code=0, id=0, session=0, time=0):
+def frame(kind: int, body: bytes = b"", flags: int = 0, code: int = 0, id: int = 0, session: int = 0, time: int = 0) -> bytes:
     """One whole frame as bytes."""
     return HEADER.pack(EMPTY + len(body), kind, flags, code, id, session, time) + body
 
 
-def check(length, kind, flags, limit):
+def check(length: int, kind: int, flags: int, limit: int) -> None:
     """Raises WireError for a header that version 1 does not allow."""
     if length < EMPTY:
         raise WireError(f"frame length {length} is below 28, the rest of a header")
@@ -49,12 +55,12 @@ def check(length, kind, flags, limit):
 class Decoder:
     """Collects bytes until frames are whole; bounded by the limit on bodies."""
 
-    def __init__(self, limit=1 << 20):
+    def __init__(self, limit: int = 1 << 20) -> None:
         self.limit = limit
         self._buffer = bytearray()
 
-    def feed(self, data):
-        """Yields (kind, flags, code, id, session, time, body) for each frame that is whole now."""
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Yields (kind, flags, code, id, session, time, body) for each frame that is whole now. Raises WireError."""
         self._buffer += data
         buffer = self._buffer
         at = 0
@@ -72,38 +78,52 @@ class Decoder:
             del buffer[:at]
 
 
-def short(text):
+def short(text: str) -> bytes:
     """A length byte and UTF-8, cut to 255 bytes at a character."""
     data = text.encode()[:255].decode("utf-8", "ignore").encode()
     return bytes((len(data),)) + data
 
 
-def hello(name, lowest=1, highest=1, features=0):
+def hello(name: str, lowest: int = 1, highest: int = 1, features: int = 0) -> bytes:
+    """A whole HELLO frame."""
     return frame(HELLO, struct.pack(">HHI", lowest, highest, features) + short(name))
 
 
-def parse_welcome(body):
-    """(version, calls, features, largest body, methods)"""
-    version, calls, features, largest, _ = struct.unpack_from(">HHIII", body)
+def parse_welcome(body: bytes) -> Tuple[int, int, int, int, List[Entry]]:
+    """(version, calls, features, largest body in bytes, methods). Raises WireError."""
+    if len(body) < 16:
+        raise WireError(f"WELCOME has {len(body)} bytes, at least 18 are needed")
+    version, calls, features, largest, reserved = struct.unpack_from(">HHIII", body)
+    if reserved:
+        raise WireError(f"the reserved field of WELCOME is {reserved}, not 0")
     return version, calls, features, largest, parse_methods(body[16:])
 
 
-def parse_methods(body):
-    """[(number, codec, flags, name)]"""
+def parse_methods(body: bytes) -> List[Entry]:
+    """What a method list holds. Raises WireError."""
+    if len(body) < 2:
+        raise WireError("the method list ends before its count")
     (count,) = struct.unpack_from(">H", body)
     at, out = 2, []
     for _ in range(count):
+        if len(body) - at < 5:
+            raise WireError(f"the method list ends inside an entry at offset {at}")
         number, codec, flags, length = struct.unpack_from(">HBBB", body, at)
+        if number == 0 or codec > 2 or flags & ~3 or length == 0:
+            raise WireError(f"the method list has number {number}, codec {codec}, flags 0x{flags:x} and a name of {length} bytes at offset {at}")
         name = body[at + 5:at + 5 + length]
         if len(name) != length:
             raise WireError(f"the method list ends inside a name at offset {at}")
-        out.append((number, codec, flags, name.decode()))
+        try:
+            out.append((number, codec, flags, name.decode()))
+        except UnicodeDecodeError as error:
+            raise WireError(f"a method's name at offset {at} is not UTF-8: {error}") from None
         at += 5 + length
     if at != len(body):
         raise WireError(f"the method list goes on after its last entry at offset {at}")
     return out
 
 
-def methods(entries):
+def methods(entries: Sequence[Entry]) -> bytes:
     """Body of METHODS from [(number, codec, flags, name)]."""
     return struct.pack(">H", len(entries)) + b"".join(struct.pack(">HBB", n, c, f) + short(name) for n, c, f, name in entries)

@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import socket
-import struct
 import threading
 from typing import Any, Dict, Optional, Tuple, Type
 
@@ -261,7 +260,7 @@ class _Connection:
                 if not data:
                     raise ConnectionLost(f"poold at {path} closed the connection before it welcomed us")
                 self._take(data)
-        except (OSError, _wire.WireError, struct.error) as error:
+        except (OSError, _wire.WireError) as error:
             self.socket.close()
             raise ConnectionLost(f"the connection to poold at {path} ended before the welcome: {error}") from None
         except BaseException:
@@ -308,7 +307,7 @@ class _Connection:
                 if not data:
                     break
                 self._take(data)
-        except (OSError, PooldError, _wire.WireError, struct.error) as error:
+        except (OSError, PooldError, _wire.WireError) as error:
             reason = str(error)
         self.end(reason)
         self.socket.close()
@@ -428,7 +427,7 @@ class _Stream:
                         self.session.draining = True
         except PooldError as caught:
             error = ConnectionLost(str(caught)) if self.welcomed.done() else caught
-        except (OSError, _wire.WireError, struct.error) as caught:
+        except (OSError, _wire.WireError) as caught:
             error = ConnectionLost(str(caught))
         finally:
             self.writer.close()

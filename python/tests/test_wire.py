@@ -44,3 +44,18 @@ def test_bodies(vector):
     elif vector["type"] == "welcome":
         version, calls, features, largest, methods = _wire.parse_welcome(body)
         assert struct.pack(">HHIII", version, calls, features, largest, 0) + _wire.methods(methods) == body
+
+
+@pytest.mark.parametrize("vector", [v for v in VECTORS["bodies"] if not v["valid"] and v["type"] in ("methods", "welcome")],
+                         ids=lambda v: v["type"] + " " + v["name"])
+def test_bad_bodies(vector):
+    with pytest.raises(_wire.WireError):
+        (_wire.parse_methods if vector["type"] == "methods" else _wire.parse_welcome)(bytes.fromhex(vector["hex"]))
+
+
+def test_any_cut_of_a_body_is_a_wire_error():
+    whole = struct.pack(">HHIII", 1, 64, 0, 1 << 20, 0) + _wire.methods([(1, 0, 0, "ä"), (2, 1, 2, "b")])
+    _wire.parse_welcome(whole)
+    for cut in range(len(whole)):
+        with pytest.raises(_wire.WireError):
+            _wire.parse_welcome(whole[:cut])
