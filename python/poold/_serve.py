@@ -201,7 +201,8 @@ def serve(sock: socket.socket, page: Any, methods: Dict[int, Method]) -> int:
             at = 0
             now = clock()
             while have - at >= 32:
-                length, kind, flags, code, number, call_session, call_deadline = unpack(data, at)
+                # Straight into what `remaining` and `session` read: a copy for each call is time.
+                length, kind, flags, code, number, session, deadline = unpack(data, at)
                 end = at + 4 + length
                 if end > have:
                     break
@@ -211,7 +212,7 @@ def serve(sock: socket.socket, page: Any, methods: Dict[int, Method]) -> int:
                     if body is not None or flags:
                         raise _wire.WireError(f"poold sent frame type {kind} with {length - 28} bytes and flags 0x{flags:x}")
                     if kind == _wire.PING:
-                        outs.append(_wire.frame(_wire.PONG, data[at + 32:end], id=number, time=call_deadline))
+                        outs.append(_wire.frame(_wire.PONG, data[at + 32:end], id=number, time=deadline))
                         pending += length
                     elif kind == _wire.DRAIN:
                         sendall(b"".join(outs))
@@ -231,7 +232,7 @@ def serve(sock: socket.socket, page: Any, methods: Dict[int, Method]) -> int:
 
                 # From here the call counts as begun, unless it is refused below. The store comes before both checks.
                 page[STARTED] = number
-                if page[REVOKED + (number & 63)] == number or 0 < call_deadline <= now:
+                if page[REVOKED + (number & 63)] == number or 0 < deadline <= now:
                     page[SKIPPED] += 1
                     if page[REVOKED + (number & 63)] == number:
                         outs.append(_wire.frame(_wire.ERROR, b"revoked before it began", 1, 4, number))
@@ -240,8 +241,9 @@ def serve(sock: socket.socket, page: Any, methods: Dict[int, Method]) -> int:
                     pending += 64
                     at = end
                     continue
-                method = methods.get(code)
-                if method is None:
+                try:
+                    method = methods[code]
+                except KeyError:
                     outs.append(_wire.frame(_wire.ERROR, f"this worker has no method number {code}".encode(), 1, 9, number))
                     pending += 64
                     at = end
@@ -259,8 +261,6 @@ def serve(sock: socket.socket, page: Any, methods: Dict[int, Method]) -> int:
                 else:
                     payload = body if start == 32 else body[start - 32:]
                     body = None
-                deadline = call_deadline
-                session = call_session
                 invoke = method.invoke
                 error = None
                 # Two frames of try: the inner one answers, the outer one catches a revocation that strikes while it does.
