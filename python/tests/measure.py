@@ -68,6 +68,7 @@ if sys.argv[1:2] == ["loop"]:
         bare.wait()
     with Worker(str(EXAMPLES / "echo.py")) as one:
         one.ready()
+        one.socket.settimeout(None)  # as the bare one: a driver that polls makes the worker pay for another kind of wake-up
         print("poold", loop(one.socket, one.pid, lambda: one.call_frame("handle", BODY, time.monotonic_ns() + 10**11), 132))
 elif sys.argv[1:2] == ["forks"]:
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 40
