@@ -24,6 +24,8 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         // Control and metadata messages: readable by any language.
         .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
+        // The configuration file: YAML 1.1 with the position of every node.
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
         // Percentiles without coordinated omission or fixed buckets.
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
     ],
@@ -36,10 +38,11 @@ let package = Package(
             name: "PoolProtocol",
             dependencies: [.product(name: "SwiftProtobuf", package: "swift-protobuf")],
             swiftSettings: strict),
+        .target(name: "PoolConfig", dependencies: ["PoolCore", .product(name: "Yams", package: "Yams")], swiftSettings: strict),
         .target(
             name: "PoolRuntime",
             dependencies: [
-                "CPoold", "PoolCore", "PoolWire", "PoolProtocol",
+                "CPoold", "PoolConfig", "PoolCore", "PoolWire", "PoolProtocol",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ],
@@ -48,7 +51,7 @@ let package = Package(
         .executableTarget(
             name: "poold",
             dependencies: [
-                "PoolRuntime", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "PoolConfig", "PoolRuntime", .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),

@@ -9,6 +9,7 @@
 //   https://github.com/apple/swift-protobuf/
 
 /// Messages of the control socket: CONTROL frames whose code is an Operation. See PROTOCOL.md, type 14.
+/// Fields are only ever added: poolctl prints them as JSON, and scripts read that.
 
 package import SwiftProtobuf
 
@@ -25,14 +26,66 @@ fileprivate nonisolated struct _GeneratedWithProtocGenSwiftVersion: SwiftProtobu
 package nonisolated enum Poold_V1_Operation: SwiftProtobuf.Enum, Swift.CaseIterable {
   package typealias RawValue = Int
   case unspecified // = 0
+
+  /// look: empty → Status
   case status // = 1
+
+  /// look: empty → Version
   case version // = 2
+
+  /// operate: ScaleRequest → Done
   case scale // = 3
+
+  /// operate: PoolRequest → Done
   case recycle // = 4
+
+  /// operate: PoolRequest → Done
   case kill // = 5
+
+  /// operate: PoolRequest → Done
   case drain // = 6
+
+  /// operate: PoolRequest → Done
   case resume // = 7
+
+  /// operate: QuarantineRequest → Done
   case clearQuarantine // = 8
+
+  /// look: PoolFilter → Stats
+  case stats // = 9
+
+  /// look: PoolFilter → Calls
+  case calls // = 10
+
+  /// operate: CancelRequest → Done
+  case cancel // = 11
+
+  /// look: PoolFilter → Sessions
+  case sessions // = 12
+
+  /// operate: PoolRequest (slot -1: every ready worker) → Stacks
+  case stack // = 13
+
+  /// look: PoolFilter → Deaths
+  case postMortem // = 14
+
+  /// look: PoolFilter → QuarantineList
+  case quarantine // = 15
+
+  /// look: EventsRequest → Events
+  case events // = 16
+
+  /// operate: ReloadRequest → ReloadResult
+  case reload // = 17
+
+  /// look: empty → EffectiveConfiguration
+  case configuration // = 18
+
+  /// operate: PoolRequest (slot -1: every ready worker) → WarmProgress
+  case warm // = 19
+
+  /// look: WarmRequest → WarmProgress
+  case warmProgress // = 20
   case UNRECOGNIZED(Int)
 
   package init() {
@@ -50,6 +103,18 @@ package nonisolated enum Poold_V1_Operation: SwiftProtobuf.Enum, Swift.CaseItera
     case 6: self = .drain
     case 7: self = .resume
     case 8: self = .clearQuarantine
+    case 9: self = .stats
+    case 10: self = .calls
+    case 11: self = .cancel
+    case 12: self = .sessions
+    case 13: self = .stack
+    case 14: self = .postMortem
+    case 15: self = .quarantine
+    case 16: self = .events
+    case 17: self = .reload
+    case 18: self = .configuration
+    case 19: self = .warm
+    case 20: self = .warmProgress
     default: self = .UNRECOGNIZED(rawValue)
     }
   }
@@ -65,6 +130,18 @@ package nonisolated enum Poold_V1_Operation: SwiftProtobuf.Enum, Swift.CaseItera
     case .drain: return 6
     case .resume: return 7
     case .clearQuarantine: return 8
+    case .stats: return 9
+    case .calls: return 10
+    case .cancel: return 11
+    case .sessions: return 12
+    case .stack: return 13
+    case .postMortem: return 14
+    case .quarantine: return 15
+    case .events: return 16
+    case .reload: return 17
+    case .configuration: return 18
+    case .warm: return 19
+    case .warmProgress: return 20
     case .UNRECOGNIZED(let i): return i
     }
   }
@@ -80,8 +157,33 @@ package nonisolated enum Poold_V1_Operation: SwiftProtobuf.Enum, Swift.CaseItera
     .drain,
     .resume,
     .clearQuarantine,
+    .stats,
+    .calls,
+    .cancel,
+    .sessions,
+    .stack,
+    .postMortem,
+    .quarantine,
+    .events,
+    .reload,
+    .configuration,
+    .warm,
+    .warmProgress,
   ]
 
+}
+
+/// Empty name: all pools.
+package nonisolated struct Poold_V1_PoolFilter: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var pool: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
 }
 
 package nonisolated struct Poold_V1_Status: Sendable {
@@ -104,6 +206,9 @@ package nonisolated struct Poold_V1_Status: Sendable {
 
   package var pools: [Poold_V1_Pool] = []
 
+  /// What systemd is told: one line for an operator.
+  package var summary: String = String()
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -121,6 +226,13 @@ package nonisolated struct Poold_V1_Version: Sendable {
   package var pid: Int32 = 0
 
   package var `protocol`: UInt32 = 0
+
+  /// The file that was loaded; empty: the embedded default or options alone.
+  package var configurationFile: String = String()
+
+  package var socket: String = String()
+
+  package var controlSocket: String = String()
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -225,6 +337,28 @@ package nonisolated struct Poold_V1_Pool: @unchecked Sendable {
     set {_uniqueStorage()._failure = newValue}
   }
 
+  package var minimumWorkers: UInt32 {
+    get {_storage._minimumWorkers}
+    set {_uniqueStorage()._minimumWorkers = newValue}
+  }
+
+  package var maximumWorkers: UInt32 {
+    get {_storage._maximumWorkers}
+    set {_uniqueStorage()._maximumWorkers = newValue}
+  }
+
+  /// poold's own, for the watchdog: callers do not see it.
+  package var reserved: Bool {
+    get {_storage._reserved}
+    set {_uniqueStorage()._reserved = newValue}
+  }
+
+  /// Commands of `warm:`; 0: none.
+  package var warmCommands: UInt32 {
+    get {_storage._warmCommands}
+    set {_uniqueStorage()._warmCommands = newValue}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -254,6 +388,17 @@ package nonisolated struct Poold_V1_Worker: Sendable {
 
   package var privateBytes: UInt64 = 0
 
+  /// Why it entered its phase.
+  package var cause: String = String()
+
+  /// Failed health checks in a row.
+  package var healthFailures: UInt32 = 0
+
+  /// Method that it runs now, and for how long; empty: none, or not known.
+  package var runningMethod: String = String()
+
+  package var runningNanoseconds: UInt64 = 0
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -270,6 +415,9 @@ package nonisolated struct Poold_V1_Method: Sendable {
   package var codec: String = String()
 
   package var idempotent: Bool = false
+
+  /// The number that clients know it by; 0: not announced yet.
+  package var number: UInt32 = 0
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -333,7 +481,7 @@ package nonisolated struct Poold_V1_ScaleRequest: Sendable {
   package init() {}
 }
 
-/// recycle, kill, drain, resume, clear quarantine
+/// recycle, kill, drain, resume, stack, warm
 package nonisolated struct Poold_V1_PoolRequest: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -357,6 +505,759 @@ package nonisolated struct Poold_V1_Done: Sendable {
   /// What happens now, for people.
   package var explanation: String = String()
 
+  /// cancel: how many calls; clear quarantine: how many bodies.
+  package var affected: UInt32 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_QuarantineRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var pool: String = String()
+
+  /// As listed, hexadecimal; empty: all of the pool.
+  package var hash: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_QuarantineList: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var bodies: [Poold_V1_QuarantinedBody] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// Method and body that workers died with.
+package nonisolated struct Poold_V1_QuarantinedBody: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var pool: String = String()
+
+  package var method: String = String()
+
+  /// Of method and body, or of method and idempotency key; hexadecimal.
+  package var hash: String = String()
+
+  package var deaths: UInt32 = 0
+
+  /// Refused now; false: fewer deaths than the policy asks for.
+  package var refused: Bool = false
+
+  package var lastDeathNanosecondsAgo: UInt64 = 0
+
+  /// Until it is forgotten.
+  package var remainingNanoseconds: UInt64 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_Stats: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var pools: [Poold_V1_PoolStats] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_PoolStats: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var pool: String = String()
+
+  package var wanted: UInt32 = 0
+
+  /// Workers by phase, those that are not 0.
+  package var workers: Dictionary<String,UInt32> = [:]
+
+  package var queuedCalls: UInt32 = 0
+
+  package var predictedWaitNanoseconds: UInt64 = 0
+
+  /// Since the start, then over 1, 5 and 15 minutes.
+  package var windows: [Poold_V1_Window] = []
+
+  /// Since the start.
+  package var methods: [Poold_V1_MethodStats] = []
+
+  /// Spawns and ends of workers by cause, since the start, those that are not 0.
+  package var workerCauses: Dictionary<String,UInt64> = [:]
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_Window: @unchecked Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// start, 1m, 5m, 15m
+  package var name: String {
+    get {_storage._name}
+    set {_uniqueStorage()._name = newValue}
+  }
+
+  /// What it covers really; shorter than its name says while poold is young.
+  package var spanNanoseconds: UInt64 {
+    get {_storage._spanNanoseconds}
+    set {_uniqueStorage()._spanNanoseconds = newValue}
+  }
+
+  /// Calls that arrived and ended in it; `arrived` and the ends need not match in a window.
+  package var counters: Poold_V1_Counters {
+    get {_storage._counters ?? Poold_V1_Counters()}
+    set {_uniqueStorage()._counters = newValue}
+  }
+  /// Returns true if `counters` has been explicitly set.
+  package var hasCounters: Bool {_storage._counters != nil}
+  /// Clears the value of `counters`. Subsequent reads from it will return its default value.
+  package mutating func clearCounters() {_uniqueStorage()._counters = nil}
+
+  /// Errors by kind: refused by reason, ends by outcome; those that are not 0.
+  package var errors: Dictionary<String,UInt64> {
+    get {_storage._errors}
+    set {_uniqueStorage()._errors = newValue}
+  }
+
+  /// Busy worker time over ready worker time, 0 to 1, weighted by time.
+  package var utilization: Double {
+    get {_storage._utilization}
+    set {_uniqueStorage()._utilization = newValue}
+  }
+
+  /// Mean number of waiting calls, weighted by time; and the most at once.
+  package var meanQueueDepth: Double {
+    get {_storage._meanQueueDepth}
+    set {_uniqueStorage()._meanQueueDepth = newValue}
+  }
+
+  package var maximumQueueDepth: UInt32 {
+    get {_storage._maximumQueueDepth}
+    set {_uniqueStorage()._maximumQueueDepth = newValue}
+  }
+
+  /// Calls a second that ended with a result.
+  package var throughput: Double {
+    get {_storage._throughput}
+    set {_uniqueStorage()._throughput = newValue}
+  }
+
+  /// Until a worker was given the call.
+  package var wait: Poold_V1_Quantiles {
+    get {_storage._wait ?? Poold_V1_Quantiles()}
+    set {_uniqueStorage()._wait = newValue}
+  }
+  /// Returns true if `wait` has been explicitly set.
+  package var hasWait: Bool {_storage._wait != nil}
+  /// Clears the value of `wait`. Subsequent reads from it will return its default value.
+  package mutating func clearWait() {_uniqueStorage()._wait = nil}
+
+  /// As the workers measured it.
+  package var service: Poold_V1_Quantiles {
+    get {_storage._service ?? Poold_V1_Quantiles()}
+    set {_uniqueStorage()._service = newValue}
+  }
+  /// Returns true if `service` has been explicitly set.
+  package var hasService: Bool {_storage._service != nil}
+  /// Clears the value of `service`. Subsequent reads from it will return its default value.
+  package mutating func clearService() {_uniqueStorage()._service = nil}
+
+  /// From arrival to the end of the call in poold.
+  package var latency: Poold_V1_Quantiles {
+    get {_storage._latency ?? Poold_V1_Quantiles()}
+    set {_uniqueStorage()._latency = newValue}
+  }
+  /// Returns true if `latency` has been explicitly set.
+  package var hasLatency: Bool {_storage._latency != nil}
+  /// Clears the value of `latency`. Subsequent reads from it will return its default value.
+  package mutating func clearLatency() {_uniqueStorage()._latency = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+/// Nanoseconds; from histograms with two significant digits.
+package nonisolated struct Poold_V1_Quantiles: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var count: UInt64 = 0
+
+  package var mean: Double = 0
+
+  package var minimum: UInt64 = 0
+
+  package var p50: UInt64 = 0
+
+  package var p90: UInt64 = 0
+
+  package var p95: UInt64 = 0
+
+  package var p99: UInt64 = 0
+
+  package var p999: UInt64 = 0
+
+  package var maximum: UInt64 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_MethodStats: @unchecked Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var method: String {
+    get {_storage._method}
+    set {_uniqueStorage()._method = newValue}
+  }
+
+  package var results: UInt64 {
+    get {_storage._results}
+    set {_uniqueStorage()._results = newValue}
+  }
+
+  package var errors: UInt64 {
+    get {_storage._errors}
+    set {_uniqueStorage()._errors = newValue}
+  }
+
+  package var wait: Poold_V1_Quantiles {
+    get {_storage._wait ?? Poold_V1_Quantiles()}
+    set {_uniqueStorage()._wait = newValue}
+  }
+  /// Returns true if `wait` has been explicitly set.
+  package var hasWait: Bool {_storage._wait != nil}
+  /// Clears the value of `wait`. Subsequent reads from it will return its default value.
+  package mutating func clearWait() {_uniqueStorage()._wait = nil}
+
+  package var service: Poold_V1_Quantiles {
+    get {_storage._service ?? Poold_V1_Quantiles()}
+    set {_uniqueStorage()._service = newValue}
+  }
+  /// Returns true if `service` has been explicitly set.
+  package var hasService: Bool {_storage._service != nil}
+  /// Clears the value of `service`. Subsequent reads from it will return its default value.
+  package mutating func clearService() {_uniqueStorage()._service = nil}
+
+  package var latency: Poold_V1_Quantiles {
+    get {_storage._latency ?? Poold_V1_Quantiles()}
+    set {_uniqueStorage()._latency = newValue}
+  }
+  /// Returns true if `latency` has been explicitly set.
+  package var hasLatency: Bool {_storage._latency != nil}
+  /// Clears the value of `latency`. Subsequent reads from it will return its default value.
+  package mutating func clearLatency() {_uniqueStorage()._latency = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+package nonisolated struct Poold_V1_Calls: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var calls: [Poold_V1_InFlightCall] = []
+
+  /// Of how many; the list ends at 1000.
+  package var total: UInt32 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_InFlightCall: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var pool: String = String()
+
+  package var method: String = String()
+
+  /// Names it for `cancel`: POOL:INDEX.GENERATION.
+  package var call: String = String()
+
+  /// queued, pinned, sent, revoking
+  package var place: String = String()
+
+  /// slot.generation of its worker; empty while it waits
+  package var worker: String = String()
+
+  package var running: Bool = false
+
+  package var uid: UInt32 = 0
+
+  package var clientPid: Int32 = 0
+
+  package var session: UInt64 = 0
+
+  package var ageNanoseconds: UInt64 = 0
+
+  package var remainingNanoseconds: UInt64 = 0
+
+  package var bodyBytes: UInt64 = 0
+
+  package var priority: String = String()
+
+  package var attempts: UInt32 = 0
+
+  package var idempotent: Bool = false
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_CancelRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var call: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_Sessions: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var sessions: [Poold_V1_Session] = []
+
+  /// Of how many; the list ends at 1000.
+  package var total: UInt32 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_Session: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var pool: String = String()
+
+  package var session: UInt64 = 0
+
+  package var uid: UInt32 = 0
+
+  package var worker: String = String()
+
+  package var calls: UInt32 = 0
+
+  package var unusedNanoseconds: UInt64 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_Stacks: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var stacks: [Poold_V1_Stack] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_Stack: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var pool: String = String()
+
+  package var worker: String = String()
+
+  package var pid: Int32 = 0
+
+  /// Empty: it could not be taken, see `problem`.
+  package var text: String = String()
+
+  package var problem: String = String()
+
+  package var runningMethod: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_Deaths: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var deaths: [Poold_V1_Death] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_Death: @unchecked Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var pool: String {
+    get {_storage._pool}
+    set {_uniqueStorage()._pool = newValue}
+  }
+
+  package var worker: String {
+    get {_storage._worker}
+    set {_uniqueStorage()._worker = newValue}
+  }
+
+  package var pid: Int32 {
+    get {_storage._pid}
+    set {_uniqueStorage()._pid = newValue}
+  }
+
+  /// Wall clock, nanoseconds since 1970.
+  package var at: UInt64 {
+    get {_storage._at}
+    set {_uniqueStorage()._at = newValue}
+  }
+
+  /// status or signal
+  package var exit: String {
+    get {_storage._exit}
+    set {_uniqueStorage()._exit = newValue}
+  }
+
+  package var code: Int32 {
+    get {_storage._code}
+    set {_uniqueStorage()._code = newValue}
+  }
+
+  /// Why poold ended it, or how it ended by itself (WorkerCause).
+  package var cause: String {
+    get {_storage._cause}
+    set {_uniqueStorage()._cause = newValue}
+  }
+
+  /// The call that ran, empty if none: pool.method, the hash of method and body, how long.
+  package var method: String {
+    get {_storage._method}
+    set {_uniqueStorage()._method = newValue}
+  }
+
+  package var hash: String {
+    get {_storage._hash}
+    set {_uniqueStorage()._hash = newValue}
+  }
+
+  package var ranNanoseconds: UInt64 {
+    get {_storage._ranNanoseconds}
+    set {_uniqueStorage()._ranNanoseconds = newValue}
+  }
+
+  package var bodyBytes: UInt64 {
+    get {_storage._bodyBytes}
+    set {_uniqueStorage()._bodyBytes = newValue}
+  }
+
+  /// Calls that it had answered, and that it held.
+  package var calls: UInt64 {
+    get {_storage._calls}
+    set {_uniqueStorage()._calls = newValue}
+  }
+
+  package var held: UInt32 {
+    get {_storage._held}
+    set {_uniqueStorage()._held = newValue}
+  }
+
+  package var livedNanoseconds: UInt64 {
+    get {_storage._livedNanoseconds}
+    set {_uniqueStorage()._livedNanoseconds = newValue}
+  }
+
+  /// Last lines of its stderr, and of its stdout.
+  package var stderrTail: String {
+    get {_storage._stderrTail}
+    set {_uniqueStorage()._stderrTail = newValue}
+  }
+
+  package var stdoutTail: String {
+    get {_storage._stdoutTail}
+    set {_uniqueStorage()._stdoutTail = newValue}
+  }
+
+  /// Taken before it was killed; empty: it died by itself.
+  package var stack: String {
+    get {_storage._stack}
+    set {_uniqueStorage()._stack = newValue}
+  }
+
+  /// The last that was measured, and the most; 0: never.
+  package var privateBytes: UInt64 {
+    get {_storage._privateBytes}
+    set {_uniqueStorage()._privateBytes = newValue}
+  }
+
+  package var maximumResidentBytes: UInt64 {
+    get {_storage._maximumResidentBytes}
+    set {_uniqueStorage()._maximumResidentBytes = newValue}
+  }
+
+  /// A traceback of import or set-up.
+  package var failure: String {
+    get {_storage._failure}
+    set {_uniqueStorage()._failure = newValue}
+  }
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+package nonisolated struct Poold_V1_EventsRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Only later ones; 0: all that are kept.
+  package var after: UInt64 = 0
+
+  package var pool: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_Events: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var events: [Poold_V1_OperatorEvent] = []
+
+  /// The newest number: ask for what comes after it.
+  package var last: UInt64 = 0
+
+  /// Events between `after` and the first kept one, which are gone.
+  package var lost: UInt64 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_OperatorEvent: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var number: UInt64 = 0
+
+  /// Wall clock, nanoseconds since 1970.
+  package var at: UInt64 = 0
+
+  /// debug, info, notice, warning, error
+  package var level: String = String()
+
+  /// The log's message and metadata.
+  package var message: String = String()
+
+  package var metadata: Dictionary<String,String> = [:]
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_ReloadRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Only say what would be done.
+  package var dryRun: Bool = false
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_ReloadResult: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Nothing was changed if there is any.
+  package var errors: [String] = []
+
+  package var changes: [Poold_V1_ConfigurationChange] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_ConfigurationChange: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Dotted path of the key.
+  package var key: String = String()
+
+  package var old: String = String()
+
+  package var new: String = String()
+
+  /// live, recycle, added, removed, restart
+  package var effect: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_EffectiveConfiguration: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var file: String = String()
+
+  package var values: [Poold_V1_ConfigurationValue] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_ConfigurationValue: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var key: String = String()
+
+  package var value: String = String()
+
+  /// default, option, or FILE:LINE
+  package var origin: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_WarmRequest: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var job: UInt64 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_WarmProgress: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var job: UInt64 = 0
+
+  package var pool: String = String()
+
+  package var finished: Bool = false
+
+  package var workers: [Poold_V1_WarmedWorker] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_WarmedWorker: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var worker: String = String()
+
+  /// waiting, warming, warm, failed, gone
+  package var state: String = String()
+
+  package var commands: [Poold_V1_WarmedCommand] = []
+
+  package var problem: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct Poold_V1_WarmedCommand: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var command: String = String()
+
+  package var succeeded: Bool = false
+
+  package var nanoseconds: UInt64 = 0
+
+  package var problem: String = String()
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -367,12 +1268,42 @@ package nonisolated struct Poold_V1_Done: Sendable {
 fileprivate nonisolated let _protobuf_package = "poold.v1"
 
 nonisolated extension Poold_V1_Operation: SwiftProtobuf._ProtoNameProviding {
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0OPERATION_UNSPECIFIED\0\u{1}OPERATION_STATUS\0\u{1}OPERATION_VERSION\0\u{1}OPERATION_SCALE\0\u{1}OPERATION_RECYCLE\0\u{1}OPERATION_KILL\0\u{1}OPERATION_DRAIN\0\u{1}OPERATION_RESUME\0\u{1}OPERATION_CLEAR_QUARANTINE\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0OPERATION_UNSPECIFIED\0\u{1}OPERATION_STATUS\0\u{1}OPERATION_VERSION\0\u{1}OPERATION_SCALE\0\u{1}OPERATION_RECYCLE\0\u{1}OPERATION_KILL\0\u{1}OPERATION_DRAIN\0\u{1}OPERATION_RESUME\0\u{1}OPERATION_CLEAR_QUARANTINE\0\u{1}OPERATION_STATS\0\u{1}OPERATION_CALLS\0\u{1}OPERATION_CANCEL\0\u{1}OPERATION_SESSIONS\0\u{1}OPERATION_STACK\0\u{1}OPERATION_POST_MORTEM\0\u{1}OPERATION_QUARANTINE\0\u{1}OPERATION_EVENTS\0\u{1}OPERATION_RELOAD\0\u{1}OPERATION_CONFIGURATION\0\u{1}OPERATION_WARM\0\u{1}OPERATION_WARM_PROGRESS\0")
+}
+
+nonisolated extension Poold_V1_PoolFilter: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".PoolFilter"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pool\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.pool) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.pool.isEmpty {
+      try visitor.visitSingularStringField(value: self.pool, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_PoolFilter, rhs: Poold_V1_PoolFilter) -> Bool {
+    if lhs.pool != rhs.pool {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
 }
 
 nonisolated extension Poold_V1_Status: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Status"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{3}uptime_nanoseconds\0\u{1}connections\0\u{1}pools\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{3}uptime_nanoseconds\0\u{1}connections\0\u{1}pools\0\u{1}summary\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -384,6 +1315,7 @@ nonisolated extension Poold_V1_Status: SwiftProtobuf.Message, SwiftProtobuf._Mes
       case 2: try { try decoder.decodeSingularUInt64Field(value: &self.uptimeNanoseconds) }()
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self.connections) }()
       case 4: try { try decoder.decodeRepeatedMessageField(value: &self.pools) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.summary) }()
       default: break
       }
     }
@@ -406,6 +1338,9 @@ nonisolated extension Poold_V1_Status: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if !self.pools.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.pools, fieldNumber: 4)
     }
+    if !self.summary.isEmpty {
+      try visitor.visitSingularStringField(value: self.summary, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -414,6 +1349,7 @@ nonisolated extension Poold_V1_Status: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if lhs.uptimeNanoseconds != rhs.uptimeNanoseconds {return false}
     if lhs.connections != rhs.connections {return false}
     if lhs.pools != rhs.pools {return false}
+    if lhs.summary != rhs.summary {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -421,7 +1357,7 @@ nonisolated extension Poold_V1_Status: SwiftProtobuf.Message, SwiftProtobuf._Mes
 
 nonisolated extension Poold_V1_Version: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Version"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{1}pid\0\u{1}protocol\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}version\0\u{1}pid\0\u{1}protocol\0\u{3}configuration_file\0\u{1}socket\0\u{3}control_socket\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -432,6 +1368,9 @@ nonisolated extension Poold_V1_Version: SwiftProtobuf.Message, SwiftProtobuf._Me
       case 1: try { try decoder.decodeSingularStringField(value: &self.version) }()
       case 2: try { try decoder.decodeSingularInt32Field(value: &self.pid) }()
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self.`protocol`) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.configurationFile) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.socket) }()
+      case 6: try { try decoder.decodeSingularStringField(value: &self.controlSocket) }()
       default: break
       }
     }
@@ -447,6 +1386,15 @@ nonisolated extension Poold_V1_Version: SwiftProtobuf.Message, SwiftProtobuf._Me
     if self.`protocol` != 0 {
       try visitor.visitSingularUInt32Field(value: self.`protocol`, fieldNumber: 3)
     }
+    if !self.configurationFile.isEmpty {
+      try visitor.visitSingularStringField(value: self.configurationFile, fieldNumber: 4)
+    }
+    if !self.socket.isEmpty {
+      try visitor.visitSingularStringField(value: self.socket, fieldNumber: 5)
+    }
+    if !self.controlSocket.isEmpty {
+      try visitor.visitSingularStringField(value: self.controlSocket, fieldNumber: 6)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -454,6 +1402,9 @@ nonisolated extension Poold_V1_Version: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs.version != rhs.version {return false}
     if lhs.pid != rhs.pid {return false}
     if lhs.`protocol` != rhs.`protocol` {return false}
+    if lhs.configurationFile != rhs.configurationFile {return false}
+    if lhs.socket != rhs.socket {return false}
+    if lhs.controlSocket != rhs.controlSocket {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -461,7 +1412,7 @@ nonisolated extension Poold_V1_Version: SwiftProtobuf.Message, SwiftProtobuf._Me
 
 nonisolated extension Poold_V1_Pool: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Pool"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}module\0\u{1}health\0\u{1}circuit\0\u{1}wanted\0\u{1}workers\0\u{3}queued_calls\0\u{3}queued_bytes\0\u{1}outstanding\0\u{1}sessions\0\u{1}quarantined\0\u{3}predicted_wait_nanoseconds\0\u{1}counters\0\u{1}methods\0\u{1}template\0\u{3}template_pid\0\u{1}failure\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}module\0\u{1}health\0\u{1}circuit\0\u{1}wanted\0\u{1}workers\0\u{3}queued_calls\0\u{3}queued_bytes\0\u{1}outstanding\0\u{1}sessions\0\u{1}quarantined\0\u{3}predicted_wait_nanoseconds\0\u{1}counters\0\u{1}methods\0\u{1}template\0\u{3}template_pid\0\u{1}failure\0\u{3}minimum_workers\0\u{3}maximum_workers\0\u{1}reserved\0\u{3}warm_commands\0")
 
   fileprivate class _StorageClass {
     var _name: String = String()
@@ -481,6 +1432,10 @@ nonisolated extension Poold_V1_Pool: SwiftProtobuf.Message, SwiftProtobuf._Messa
     var _template: String = String()
     var _templatePid: Int32 = 0
     var _failure: String = String()
+    var _minimumWorkers: UInt32 = 0
+    var _maximumWorkers: UInt32 = 0
+    var _reserved: Bool = false
+    var _warmCommands: UInt32 = 0
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -508,6 +1463,10 @@ nonisolated extension Poold_V1_Pool: SwiftProtobuf.Message, SwiftProtobuf._Messa
       _template = source._template
       _templatePid = source._templatePid
       _failure = source._failure
+      _minimumWorkers = source._minimumWorkers
+      _maximumWorkers = source._maximumWorkers
+      _reserved = source._reserved
+      _warmCommands = source._warmCommands
     }
   }
 
@@ -543,6 +1502,10 @@ nonisolated extension Poold_V1_Pool: SwiftProtobuf.Message, SwiftProtobuf._Messa
         case 15: try { try decoder.decodeSingularStringField(value: &_storage._template) }()
         case 16: try { try decoder.decodeSingularInt32Field(value: &_storage._templatePid) }()
         case 17: try { try decoder.decodeSingularStringField(value: &_storage._failure) }()
+        case 18: try { try decoder.decodeSingularUInt32Field(value: &_storage._minimumWorkers) }()
+        case 19: try { try decoder.decodeSingularUInt32Field(value: &_storage._maximumWorkers) }()
+        case 20: try { try decoder.decodeSingularBoolField(value: &_storage._reserved) }()
+        case 21: try { try decoder.decodeSingularUInt32Field(value: &_storage._warmCommands) }()
         default: break
         }
       }
@@ -606,6 +1569,18 @@ nonisolated extension Poold_V1_Pool: SwiftProtobuf.Message, SwiftProtobuf._Messa
       if !_storage._failure.isEmpty {
         try visitor.visitSingularStringField(value: _storage._failure, fieldNumber: 17)
       }
+      if _storage._minimumWorkers != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._minimumWorkers, fieldNumber: 18)
+      }
+      if _storage._maximumWorkers != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._maximumWorkers, fieldNumber: 19)
+      }
+      if _storage._reserved != false {
+        try visitor.visitSingularBoolField(value: _storage._reserved, fieldNumber: 20)
+      }
+      if _storage._warmCommands != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._warmCommands, fieldNumber: 21)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -632,6 +1607,10 @@ nonisolated extension Poold_V1_Pool: SwiftProtobuf.Message, SwiftProtobuf._Messa
         if _storage._template != rhs_storage._template {return false}
         if _storage._templatePid != rhs_storage._templatePid {return false}
         if _storage._failure != rhs_storage._failure {return false}
+        if _storage._minimumWorkers != rhs_storage._minimumWorkers {return false}
+        if _storage._maximumWorkers != rhs_storage._maximumWorkers {return false}
+        if _storage._reserved != rhs_storage._reserved {return false}
+        if _storage._warmCommands != rhs_storage._warmCommands {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -643,7 +1622,7 @@ nonisolated extension Poold_V1_Pool: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension Poold_V1_Worker: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Worker"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}slot\0\u{1}generation\0\u{1}phase\0\u{1}pid\0\u{1}outstanding\0\u{1}calls\0\u{3}age_nanoseconds\0\u{3}private_bytes\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}slot\0\u{1}generation\0\u{1}phase\0\u{1}pid\0\u{1}outstanding\0\u{1}calls\0\u{3}age_nanoseconds\0\u{3}private_bytes\0\u{1}cause\0\u{3}health_failures\0\u{3}running_method\0\u{3}running_nanoseconds\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -659,6 +1638,10 @@ nonisolated extension Poold_V1_Worker: SwiftProtobuf.Message, SwiftProtobuf._Mes
       case 6: try { try decoder.decodeSingularUInt64Field(value: &self.calls) }()
       case 7: try { try decoder.decodeSingularUInt64Field(value: &self.ageNanoseconds) }()
       case 8: try { try decoder.decodeSingularUInt64Field(value: &self.privateBytes) }()
+      case 9: try { try decoder.decodeSingularStringField(value: &self.cause) }()
+      case 10: try { try decoder.decodeSingularUInt32Field(value: &self.healthFailures) }()
+      case 11: try { try decoder.decodeSingularStringField(value: &self.runningMethod) }()
+      case 12: try { try decoder.decodeSingularUInt64Field(value: &self.runningNanoseconds) }()
       default: break
       }
     }
@@ -689,6 +1672,18 @@ nonisolated extension Poold_V1_Worker: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if self.privateBytes != 0 {
       try visitor.visitSingularUInt64Field(value: self.privateBytes, fieldNumber: 8)
     }
+    if !self.cause.isEmpty {
+      try visitor.visitSingularStringField(value: self.cause, fieldNumber: 9)
+    }
+    if self.healthFailures != 0 {
+      try visitor.visitSingularUInt32Field(value: self.healthFailures, fieldNumber: 10)
+    }
+    if !self.runningMethod.isEmpty {
+      try visitor.visitSingularStringField(value: self.runningMethod, fieldNumber: 11)
+    }
+    if self.runningNanoseconds != 0 {
+      try visitor.visitSingularUInt64Field(value: self.runningNanoseconds, fieldNumber: 12)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -701,6 +1696,10 @@ nonisolated extension Poold_V1_Worker: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if lhs.calls != rhs.calls {return false}
     if lhs.ageNanoseconds != rhs.ageNanoseconds {return false}
     if lhs.privateBytes != rhs.privateBytes {return false}
+    if lhs.cause != rhs.cause {return false}
+    if lhs.healthFailures != rhs.healthFailures {return false}
+    if lhs.runningMethod != rhs.runningMethod {return false}
+    if lhs.runningNanoseconds != rhs.runningNanoseconds {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -708,7 +1707,7 @@ nonisolated extension Poold_V1_Worker: SwiftProtobuf.Message, SwiftProtobuf._Mes
 
 nonisolated extension Poold_V1_Method: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Method"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}codec\0\u{1}idempotent\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}codec\0\u{1}idempotent\0\u{1}number\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -719,6 +1718,7 @@ nonisolated extension Poold_V1_Method: SwiftProtobuf.Message, SwiftProtobuf._Mes
       case 1: try { try decoder.decodeSingularStringField(value: &self.name) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.codec) }()
       case 3: try { try decoder.decodeSingularBoolField(value: &self.idempotent) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.number) }()
       default: break
       }
     }
@@ -734,6 +1734,9 @@ nonisolated extension Poold_V1_Method: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if self.idempotent != false {
       try visitor.visitSingularBoolField(value: self.idempotent, fieldNumber: 3)
     }
+    if self.number != 0 {
+      try visitor.visitSingularUInt32Field(value: self.number, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -741,6 +1744,7 @@ nonisolated extension Poold_V1_Method: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if lhs.name != rhs.name {return false}
     if lhs.codec != rhs.codec {return false}
     if lhs.idempotent != rhs.idempotent {return false}
+    if lhs.number != rhs.number {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -923,7 +1927,7 @@ nonisolated extension Poold_V1_PoolRequest: SwiftProtobuf.Message, SwiftProtobuf
 
 nonisolated extension Poold_V1_Done: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Done"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}explanation\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}explanation\0\u{1}affected\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -932,6 +1936,7 @@ nonisolated extension Poold_V1_Done: SwiftProtobuf.Message, SwiftProtobuf._Messa
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.explanation) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.affected) }()
       default: break
       }
     }
@@ -941,11 +1946,1594 @@ nonisolated extension Poold_V1_Done: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if !self.explanation.isEmpty {
       try visitor.visitSingularStringField(value: self.explanation, fieldNumber: 1)
     }
+    if self.affected != 0 {
+      try visitor.visitSingularUInt32Field(value: self.affected, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: Poold_V1_Done, rhs: Poold_V1_Done) -> Bool {
     if lhs.explanation != rhs.explanation {return false}
+    if lhs.affected != rhs.affected {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_QuarantineRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".QuarantineRequest"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pool\0\u{1}hash\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.pool) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.hash) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.pool.isEmpty {
+      try visitor.visitSingularStringField(value: self.pool, fieldNumber: 1)
+    }
+    if !self.hash.isEmpty {
+      try visitor.visitSingularStringField(value: self.hash, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_QuarantineRequest, rhs: Poold_V1_QuarantineRequest) -> Bool {
+    if lhs.pool != rhs.pool {return false}
+    if lhs.hash != rhs.hash {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_QuarantineList: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".QuarantineList"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}bodies\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedMessageField(value: &self.bodies) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.bodies.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.bodies, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_QuarantineList, rhs: Poold_V1_QuarantineList) -> Bool {
+    if lhs.bodies != rhs.bodies {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_QuarantinedBody: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".QuarantinedBody"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pool\0\u{1}method\0\u{1}hash\0\u{1}deaths\0\u{1}refused\0\u{3}last_death_nanoseconds_ago\0\u{3}remaining_nanoseconds\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.pool) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.method) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.hash) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.deaths) }()
+      case 5: try { try decoder.decodeSingularBoolField(value: &self.refused) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.lastDeathNanosecondsAgo) }()
+      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.remainingNanoseconds) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.pool.isEmpty {
+      try visitor.visitSingularStringField(value: self.pool, fieldNumber: 1)
+    }
+    if !self.method.isEmpty {
+      try visitor.visitSingularStringField(value: self.method, fieldNumber: 2)
+    }
+    if !self.hash.isEmpty {
+      try visitor.visitSingularStringField(value: self.hash, fieldNumber: 3)
+    }
+    if self.deaths != 0 {
+      try visitor.visitSingularUInt32Field(value: self.deaths, fieldNumber: 4)
+    }
+    if self.refused != false {
+      try visitor.visitSingularBoolField(value: self.refused, fieldNumber: 5)
+    }
+    if self.lastDeathNanosecondsAgo != 0 {
+      try visitor.visitSingularUInt64Field(value: self.lastDeathNanosecondsAgo, fieldNumber: 6)
+    }
+    if self.remainingNanoseconds != 0 {
+      try visitor.visitSingularUInt64Field(value: self.remainingNanoseconds, fieldNumber: 7)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_QuarantinedBody, rhs: Poold_V1_QuarantinedBody) -> Bool {
+    if lhs.pool != rhs.pool {return false}
+    if lhs.method != rhs.method {return false}
+    if lhs.hash != rhs.hash {return false}
+    if lhs.deaths != rhs.deaths {return false}
+    if lhs.refused != rhs.refused {return false}
+    if lhs.lastDeathNanosecondsAgo != rhs.lastDeathNanosecondsAgo {return false}
+    if lhs.remainingNanoseconds != rhs.remainingNanoseconds {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_Stats: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Stats"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pools\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedMessageField(value: &self.pools) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.pools.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.pools, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_Stats, rhs: Poold_V1_Stats) -> Bool {
+    if lhs.pools != rhs.pools {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_PoolStats: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".PoolStats"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pool\0\u{1}wanted\0\u{1}workers\0\u{3}queued_calls\0\u{3}predicted_wait_nanoseconds\0\u{1}windows\0\u{1}methods\0\u{3}worker_causes\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.pool) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.wanted) }()
+      case 3: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufUInt32>.self, value: &self.workers) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.queuedCalls) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.predictedWaitNanoseconds) }()
+      case 6: try { try decoder.decodeRepeatedMessageField(value: &self.windows) }()
+      case 7: try { try decoder.decodeRepeatedMessageField(value: &self.methods) }()
+      case 8: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufUInt64>.self, value: &self.workerCauses) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.pool.isEmpty {
+      try visitor.visitSingularStringField(value: self.pool, fieldNumber: 1)
+    }
+    if self.wanted != 0 {
+      try visitor.visitSingularUInt32Field(value: self.wanted, fieldNumber: 2)
+    }
+    if !self.workers.isEmpty {
+      try visitor.visitMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufUInt32>.self, value: self.workers, fieldNumber: 3)
+    }
+    if self.queuedCalls != 0 {
+      try visitor.visitSingularUInt32Field(value: self.queuedCalls, fieldNumber: 4)
+    }
+    if self.predictedWaitNanoseconds != 0 {
+      try visitor.visitSingularUInt64Field(value: self.predictedWaitNanoseconds, fieldNumber: 5)
+    }
+    if !self.windows.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.windows, fieldNumber: 6)
+    }
+    if !self.methods.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.methods, fieldNumber: 7)
+    }
+    if !self.workerCauses.isEmpty {
+      try visitor.visitMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufUInt64>.self, value: self.workerCauses, fieldNumber: 8)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_PoolStats, rhs: Poold_V1_PoolStats) -> Bool {
+    if lhs.pool != rhs.pool {return false}
+    if lhs.wanted != rhs.wanted {return false}
+    if lhs.workers != rhs.workers {return false}
+    if lhs.queuedCalls != rhs.queuedCalls {return false}
+    if lhs.predictedWaitNanoseconds != rhs.predictedWaitNanoseconds {return false}
+    if lhs.windows != rhs.windows {return false}
+    if lhs.methods != rhs.methods {return false}
+    if lhs.workerCauses != rhs.workerCauses {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_Window: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Window"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{3}span_nanoseconds\0\u{1}counters\0\u{1}errors\0\u{1}utilization\0\u{3}mean_queue_depth\0\u{3}maximum_queue_depth\0\u{1}throughput\0\u{1}wait\0\u{1}service\0\u{1}latency\0")
+
+  fileprivate class _StorageClass {
+    var _name: String = String()
+    var _spanNanoseconds: UInt64 = 0
+    var _counters: Poold_V1_Counters? = nil
+    var _errors: Dictionary<String,UInt64> = [:]
+    var _utilization: Double = 0
+    var _meanQueueDepth: Double = 0
+    var _maximumQueueDepth: UInt32 = 0
+    var _throughput: Double = 0
+    var _wait: Poold_V1_Quantiles? = nil
+    var _service: Poold_V1_Quantiles? = nil
+    var _latency: Poold_V1_Quantiles? = nil
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _name = source._name
+      _spanNanoseconds = source._spanNanoseconds
+      _counters = source._counters
+      _errors = source._errors
+      _utilization = source._utilization
+      _meanQueueDepth = source._meanQueueDepth
+      _maximumQueueDepth = source._maximumQueueDepth
+      _throughput = source._throughput
+      _wait = source._wait
+      _service = source._service
+      _latency = source._latency
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularStringField(value: &_storage._name) }()
+        case 2: try { try decoder.decodeSingularUInt64Field(value: &_storage._spanNanoseconds) }()
+        case 3: try { try decoder.decodeSingularMessageField(value: &_storage._counters) }()
+        case 4: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufUInt64>.self, value: &_storage._errors) }()
+        case 5: try { try decoder.decodeSingularDoubleField(value: &_storage._utilization) }()
+        case 6: try { try decoder.decodeSingularDoubleField(value: &_storage._meanQueueDepth) }()
+        case 7: try { try decoder.decodeSingularUInt32Field(value: &_storage._maximumQueueDepth) }()
+        case 8: try { try decoder.decodeSingularDoubleField(value: &_storage._throughput) }()
+        case 9: try { try decoder.decodeSingularMessageField(value: &_storage._wait) }()
+        case 10: try { try decoder.decodeSingularMessageField(value: &_storage._service) }()
+        case 11: try { try decoder.decodeSingularMessageField(value: &_storage._latency) }()
+        default: break
+        }
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      if !_storage._name.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._name, fieldNumber: 1)
+      }
+      if _storage._spanNanoseconds != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._spanNanoseconds, fieldNumber: 2)
+      }
+      try { if let v = _storage._counters {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
+      } }()
+      if !_storage._errors.isEmpty {
+        try visitor.visitMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufUInt64>.self, value: _storage._errors, fieldNumber: 4)
+      }
+      if _storage._utilization.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._utilization, fieldNumber: 5)
+      }
+      if _storage._meanQueueDepth.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._meanQueueDepth, fieldNumber: 6)
+      }
+      if _storage._maximumQueueDepth != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._maximumQueueDepth, fieldNumber: 7)
+      }
+      if _storage._throughput.bitPattern != 0 {
+        try visitor.visitSingularDoubleField(value: _storage._throughput, fieldNumber: 8)
+      }
+      try { if let v = _storage._wait {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 9)
+      } }()
+      try { if let v = _storage._service {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
+      } }()
+      try { if let v = _storage._latency {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
+      } }()
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_Window, rhs: Poold_V1_Window) -> Bool {
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._name != rhs_storage._name {return false}
+        if _storage._spanNanoseconds != rhs_storage._spanNanoseconds {return false}
+        if _storage._counters != rhs_storage._counters {return false}
+        if _storage._errors != rhs_storage._errors {return false}
+        if _storage._utilization != rhs_storage._utilization {return false}
+        if _storage._meanQueueDepth != rhs_storage._meanQueueDepth {return false}
+        if _storage._maximumQueueDepth != rhs_storage._maximumQueueDepth {return false}
+        if _storage._throughput != rhs_storage._throughput {return false}
+        if _storage._wait != rhs_storage._wait {return false}
+        if _storage._service != rhs_storage._service {return false}
+        if _storage._latency != rhs_storage._latency {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_Quantiles: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Quantiles"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}count\0\u{1}mean\0\u{1}minimum\0\u{1}p50\0\u{1}p90\0\u{1}p95\0\u{1}p99\0\u{1}p999\0\u{1}maximum\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.count) }()
+      case 2: try { try decoder.decodeSingularDoubleField(value: &self.mean) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.minimum) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.p50) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.p90) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.p95) }()
+      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.p99) }()
+      case 8: try { try decoder.decodeSingularUInt64Field(value: &self.p999) }()
+      case 9: try { try decoder.decodeSingularUInt64Field(value: &self.maximum) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.count != 0 {
+      try visitor.visitSingularUInt64Field(value: self.count, fieldNumber: 1)
+    }
+    if self.mean.bitPattern != 0 {
+      try visitor.visitSingularDoubleField(value: self.mean, fieldNumber: 2)
+    }
+    if self.minimum != 0 {
+      try visitor.visitSingularUInt64Field(value: self.minimum, fieldNumber: 3)
+    }
+    if self.p50 != 0 {
+      try visitor.visitSingularUInt64Field(value: self.p50, fieldNumber: 4)
+    }
+    if self.p90 != 0 {
+      try visitor.visitSingularUInt64Field(value: self.p90, fieldNumber: 5)
+    }
+    if self.p95 != 0 {
+      try visitor.visitSingularUInt64Field(value: self.p95, fieldNumber: 6)
+    }
+    if self.p99 != 0 {
+      try visitor.visitSingularUInt64Field(value: self.p99, fieldNumber: 7)
+    }
+    if self.p999 != 0 {
+      try visitor.visitSingularUInt64Field(value: self.p999, fieldNumber: 8)
+    }
+    if self.maximum != 0 {
+      try visitor.visitSingularUInt64Field(value: self.maximum, fieldNumber: 9)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_Quantiles, rhs: Poold_V1_Quantiles) -> Bool {
+    if lhs.count != rhs.count {return false}
+    if lhs.mean != rhs.mean {return false}
+    if lhs.minimum != rhs.minimum {return false}
+    if lhs.p50 != rhs.p50 {return false}
+    if lhs.p90 != rhs.p90 {return false}
+    if lhs.p95 != rhs.p95 {return false}
+    if lhs.p99 != rhs.p99 {return false}
+    if lhs.p999 != rhs.p999 {return false}
+    if lhs.maximum != rhs.maximum {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_MethodStats: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".MethodStats"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}method\0\u{1}results\0\u{1}errors\0\u{1}wait\0\u{1}service\0\u{1}latency\0")
+
+  fileprivate class _StorageClass {
+    var _method: String = String()
+    var _results: UInt64 = 0
+    var _errors: UInt64 = 0
+    var _wait: Poold_V1_Quantiles? = nil
+    var _service: Poold_V1_Quantiles? = nil
+    var _latency: Poold_V1_Quantiles? = nil
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _method = source._method
+      _results = source._results
+      _errors = source._errors
+      _wait = source._wait
+      _service = source._service
+      _latency = source._latency
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularStringField(value: &_storage._method) }()
+        case 2: try { try decoder.decodeSingularUInt64Field(value: &_storage._results) }()
+        case 3: try { try decoder.decodeSingularUInt64Field(value: &_storage._errors) }()
+        case 4: try { try decoder.decodeSingularMessageField(value: &_storage._wait) }()
+        case 5: try { try decoder.decodeSingularMessageField(value: &_storage._service) }()
+        case 6: try { try decoder.decodeSingularMessageField(value: &_storage._latency) }()
+        default: break
+        }
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      if !_storage._method.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._method, fieldNumber: 1)
+      }
+      if _storage._results != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._results, fieldNumber: 2)
+      }
+      if _storage._errors != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._errors, fieldNumber: 3)
+      }
+      try { if let v = _storage._wait {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+      } }()
+      try { if let v = _storage._service {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
+      } }()
+      try { if let v = _storage._latency {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
+      } }()
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_MethodStats, rhs: Poold_V1_MethodStats) -> Bool {
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._method != rhs_storage._method {return false}
+        if _storage._results != rhs_storage._results {return false}
+        if _storage._errors != rhs_storage._errors {return false}
+        if _storage._wait != rhs_storage._wait {return false}
+        if _storage._service != rhs_storage._service {return false}
+        if _storage._latency != rhs_storage._latency {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_Calls: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Calls"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}calls\0\u{1}total\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedMessageField(value: &self.calls) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.total) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.calls.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.calls, fieldNumber: 1)
+    }
+    if self.total != 0 {
+      try visitor.visitSingularUInt32Field(value: self.total, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_Calls, rhs: Poold_V1_Calls) -> Bool {
+    if lhs.calls != rhs.calls {return false}
+    if lhs.total != rhs.total {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_InFlightCall: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".InFlightCall"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pool\0\u{1}method\0\u{1}call\0\u{1}place\0\u{1}worker\0\u{1}running\0\u{1}uid\0\u{3}client_pid\0\u{1}session\0\u{3}age_nanoseconds\0\u{3}remaining_nanoseconds\0\u{3}body_bytes\0\u{1}priority\0\u{1}attempts\0\u{1}idempotent\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.pool) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.method) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.call) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.place) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.worker) }()
+      case 6: try { try decoder.decodeSingularBoolField(value: &self.running) }()
+      case 7: try { try decoder.decodeSingularUInt32Field(value: &self.uid) }()
+      case 8: try { try decoder.decodeSingularInt32Field(value: &self.clientPid) }()
+      case 9: try { try decoder.decodeSingularUInt64Field(value: &self.session) }()
+      case 10: try { try decoder.decodeSingularUInt64Field(value: &self.ageNanoseconds) }()
+      case 11: try { try decoder.decodeSingularUInt64Field(value: &self.remainingNanoseconds) }()
+      case 12: try { try decoder.decodeSingularUInt64Field(value: &self.bodyBytes) }()
+      case 13: try { try decoder.decodeSingularStringField(value: &self.priority) }()
+      case 14: try { try decoder.decodeSingularUInt32Field(value: &self.attempts) }()
+      case 15: try { try decoder.decodeSingularBoolField(value: &self.idempotent) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.pool.isEmpty {
+      try visitor.visitSingularStringField(value: self.pool, fieldNumber: 1)
+    }
+    if !self.method.isEmpty {
+      try visitor.visitSingularStringField(value: self.method, fieldNumber: 2)
+    }
+    if !self.call.isEmpty {
+      try visitor.visitSingularStringField(value: self.call, fieldNumber: 3)
+    }
+    if !self.place.isEmpty {
+      try visitor.visitSingularStringField(value: self.place, fieldNumber: 4)
+    }
+    if !self.worker.isEmpty {
+      try visitor.visitSingularStringField(value: self.worker, fieldNumber: 5)
+    }
+    if self.running != false {
+      try visitor.visitSingularBoolField(value: self.running, fieldNumber: 6)
+    }
+    if self.uid != 0 {
+      try visitor.visitSingularUInt32Field(value: self.uid, fieldNumber: 7)
+    }
+    if self.clientPid != 0 {
+      try visitor.visitSingularInt32Field(value: self.clientPid, fieldNumber: 8)
+    }
+    if self.session != 0 {
+      try visitor.visitSingularUInt64Field(value: self.session, fieldNumber: 9)
+    }
+    if self.ageNanoseconds != 0 {
+      try visitor.visitSingularUInt64Field(value: self.ageNanoseconds, fieldNumber: 10)
+    }
+    if self.remainingNanoseconds != 0 {
+      try visitor.visitSingularUInt64Field(value: self.remainingNanoseconds, fieldNumber: 11)
+    }
+    if self.bodyBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.bodyBytes, fieldNumber: 12)
+    }
+    if !self.priority.isEmpty {
+      try visitor.visitSingularStringField(value: self.priority, fieldNumber: 13)
+    }
+    if self.attempts != 0 {
+      try visitor.visitSingularUInt32Field(value: self.attempts, fieldNumber: 14)
+    }
+    if self.idempotent != false {
+      try visitor.visitSingularBoolField(value: self.idempotent, fieldNumber: 15)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_InFlightCall, rhs: Poold_V1_InFlightCall) -> Bool {
+    if lhs.pool != rhs.pool {return false}
+    if lhs.method != rhs.method {return false}
+    if lhs.call != rhs.call {return false}
+    if lhs.place != rhs.place {return false}
+    if lhs.worker != rhs.worker {return false}
+    if lhs.running != rhs.running {return false}
+    if lhs.uid != rhs.uid {return false}
+    if lhs.clientPid != rhs.clientPid {return false}
+    if lhs.session != rhs.session {return false}
+    if lhs.ageNanoseconds != rhs.ageNanoseconds {return false}
+    if lhs.remainingNanoseconds != rhs.remainingNanoseconds {return false}
+    if lhs.bodyBytes != rhs.bodyBytes {return false}
+    if lhs.priority != rhs.priority {return false}
+    if lhs.attempts != rhs.attempts {return false}
+    if lhs.idempotent != rhs.idempotent {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_CancelRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".CancelRequest"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}call\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.call) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.call.isEmpty {
+      try visitor.visitSingularStringField(value: self.call, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_CancelRequest, rhs: Poold_V1_CancelRequest) -> Bool {
+    if lhs.call != rhs.call {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_Sessions: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Sessions"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}sessions\0\u{1}total\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedMessageField(value: &self.sessions) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.total) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.sessions.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.sessions, fieldNumber: 1)
+    }
+    if self.total != 0 {
+      try visitor.visitSingularUInt32Field(value: self.total, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_Sessions, rhs: Poold_V1_Sessions) -> Bool {
+    if lhs.sessions != rhs.sessions {return false}
+    if lhs.total != rhs.total {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_Session: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Session"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pool\0\u{1}session\0\u{1}uid\0\u{1}worker\0\u{1}calls\0\u{3}unused_nanoseconds\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.pool) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.session) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.uid) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.worker) }()
+      case 5: try { try decoder.decodeSingularUInt32Field(value: &self.calls) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.unusedNanoseconds) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.pool.isEmpty {
+      try visitor.visitSingularStringField(value: self.pool, fieldNumber: 1)
+    }
+    if self.session != 0 {
+      try visitor.visitSingularUInt64Field(value: self.session, fieldNumber: 2)
+    }
+    if self.uid != 0 {
+      try visitor.visitSingularUInt32Field(value: self.uid, fieldNumber: 3)
+    }
+    if !self.worker.isEmpty {
+      try visitor.visitSingularStringField(value: self.worker, fieldNumber: 4)
+    }
+    if self.calls != 0 {
+      try visitor.visitSingularUInt32Field(value: self.calls, fieldNumber: 5)
+    }
+    if self.unusedNanoseconds != 0 {
+      try visitor.visitSingularUInt64Field(value: self.unusedNanoseconds, fieldNumber: 6)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_Session, rhs: Poold_V1_Session) -> Bool {
+    if lhs.pool != rhs.pool {return false}
+    if lhs.session != rhs.session {return false}
+    if lhs.uid != rhs.uid {return false}
+    if lhs.worker != rhs.worker {return false}
+    if lhs.calls != rhs.calls {return false}
+    if lhs.unusedNanoseconds != rhs.unusedNanoseconds {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_Stacks: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Stacks"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}stacks\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedMessageField(value: &self.stacks) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.stacks.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.stacks, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_Stacks, rhs: Poold_V1_Stacks) -> Bool {
+    if lhs.stacks != rhs.stacks {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_Stack: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Stack"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pool\0\u{1}worker\0\u{1}pid\0\u{1}text\0\u{1}problem\0\u{3}running_method\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.pool) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.worker) }()
+      case 3: try { try decoder.decodeSingularInt32Field(value: &self.pid) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.text) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.problem) }()
+      case 6: try { try decoder.decodeSingularStringField(value: &self.runningMethod) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.pool.isEmpty {
+      try visitor.visitSingularStringField(value: self.pool, fieldNumber: 1)
+    }
+    if !self.worker.isEmpty {
+      try visitor.visitSingularStringField(value: self.worker, fieldNumber: 2)
+    }
+    if self.pid != 0 {
+      try visitor.visitSingularInt32Field(value: self.pid, fieldNumber: 3)
+    }
+    if !self.text.isEmpty {
+      try visitor.visitSingularStringField(value: self.text, fieldNumber: 4)
+    }
+    if !self.problem.isEmpty {
+      try visitor.visitSingularStringField(value: self.problem, fieldNumber: 5)
+    }
+    if !self.runningMethod.isEmpty {
+      try visitor.visitSingularStringField(value: self.runningMethod, fieldNumber: 6)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_Stack, rhs: Poold_V1_Stack) -> Bool {
+    if lhs.pool != rhs.pool {return false}
+    if lhs.worker != rhs.worker {return false}
+    if lhs.pid != rhs.pid {return false}
+    if lhs.text != rhs.text {return false}
+    if lhs.problem != rhs.problem {return false}
+    if lhs.runningMethod != rhs.runningMethod {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_Deaths: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Deaths"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}deaths\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedMessageField(value: &self.deaths) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.deaths.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.deaths, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_Deaths, rhs: Poold_V1_Deaths) -> Bool {
+    if lhs.deaths != rhs.deaths {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_Death: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Death"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pool\0\u{1}worker\0\u{1}pid\0\u{1}at\0\u{1}exit\0\u{1}code\0\u{1}cause\0\u{1}method\0\u{1}hash\0\u{3}ran_nanoseconds\0\u{3}body_bytes\0\u{1}calls\0\u{1}held\0\u{3}lived_nanoseconds\0\u{3}stderr_tail\0\u{3}stdout_tail\0\u{1}stack\0\u{3}private_bytes\0\u{3}maximum_resident_bytes\0\u{1}failure\0")
+
+  fileprivate class _StorageClass {
+    var _pool: String = String()
+    var _worker: String = String()
+    var _pid: Int32 = 0
+    var _at: UInt64 = 0
+    var _exit: String = String()
+    var _code: Int32 = 0
+    var _cause: String = String()
+    var _method: String = String()
+    var _hash: String = String()
+    var _ranNanoseconds: UInt64 = 0
+    var _bodyBytes: UInt64 = 0
+    var _calls: UInt64 = 0
+    var _held: UInt32 = 0
+    var _livedNanoseconds: UInt64 = 0
+    var _stderrTail: String = String()
+    var _stdoutTail: String = String()
+    var _stack: String = String()
+    var _privateBytes: UInt64 = 0
+    var _maximumResidentBytes: UInt64 = 0
+    var _failure: String = String()
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _pool = source._pool
+      _worker = source._worker
+      _pid = source._pid
+      _at = source._at
+      _exit = source._exit
+      _code = source._code
+      _cause = source._cause
+      _method = source._method
+      _hash = source._hash
+      _ranNanoseconds = source._ranNanoseconds
+      _bodyBytes = source._bodyBytes
+      _calls = source._calls
+      _held = source._held
+      _livedNanoseconds = source._livedNanoseconds
+      _stderrTail = source._stderrTail
+      _stdoutTail = source._stdoutTail
+      _stack = source._stack
+      _privateBytes = source._privateBytes
+      _maximumResidentBytes = source._maximumResidentBytes
+      _failure = source._failure
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularStringField(value: &_storage._pool) }()
+        case 2: try { try decoder.decodeSingularStringField(value: &_storage._worker) }()
+        case 3: try { try decoder.decodeSingularInt32Field(value: &_storage._pid) }()
+        case 4: try { try decoder.decodeSingularUInt64Field(value: &_storage._at) }()
+        case 5: try { try decoder.decodeSingularStringField(value: &_storage._exit) }()
+        case 6: try { try decoder.decodeSingularInt32Field(value: &_storage._code) }()
+        case 7: try { try decoder.decodeSingularStringField(value: &_storage._cause) }()
+        case 8: try { try decoder.decodeSingularStringField(value: &_storage._method) }()
+        case 9: try { try decoder.decodeSingularStringField(value: &_storage._hash) }()
+        case 10: try { try decoder.decodeSingularUInt64Field(value: &_storage._ranNanoseconds) }()
+        case 11: try { try decoder.decodeSingularUInt64Field(value: &_storage._bodyBytes) }()
+        case 12: try { try decoder.decodeSingularUInt64Field(value: &_storage._calls) }()
+        case 13: try { try decoder.decodeSingularUInt32Field(value: &_storage._held) }()
+        case 14: try { try decoder.decodeSingularUInt64Field(value: &_storage._livedNanoseconds) }()
+        case 15: try { try decoder.decodeSingularStringField(value: &_storage._stderrTail) }()
+        case 16: try { try decoder.decodeSingularStringField(value: &_storage._stdoutTail) }()
+        case 17: try { try decoder.decodeSingularStringField(value: &_storage._stack) }()
+        case 18: try { try decoder.decodeSingularUInt64Field(value: &_storage._privateBytes) }()
+        case 19: try { try decoder.decodeSingularUInt64Field(value: &_storage._maximumResidentBytes) }()
+        case 20: try { try decoder.decodeSingularStringField(value: &_storage._failure) }()
+        default: break
+        }
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      if !_storage._pool.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._pool, fieldNumber: 1)
+      }
+      if !_storage._worker.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._worker, fieldNumber: 2)
+      }
+      if _storage._pid != 0 {
+        try visitor.visitSingularInt32Field(value: _storage._pid, fieldNumber: 3)
+      }
+      if _storage._at != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._at, fieldNumber: 4)
+      }
+      if !_storage._exit.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._exit, fieldNumber: 5)
+      }
+      if _storage._code != 0 {
+        try visitor.visitSingularInt32Field(value: _storage._code, fieldNumber: 6)
+      }
+      if !_storage._cause.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._cause, fieldNumber: 7)
+      }
+      if !_storage._method.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._method, fieldNumber: 8)
+      }
+      if !_storage._hash.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._hash, fieldNumber: 9)
+      }
+      if _storage._ranNanoseconds != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._ranNanoseconds, fieldNumber: 10)
+      }
+      if _storage._bodyBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._bodyBytes, fieldNumber: 11)
+      }
+      if _storage._calls != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._calls, fieldNumber: 12)
+      }
+      if _storage._held != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._held, fieldNumber: 13)
+      }
+      if _storage._livedNanoseconds != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._livedNanoseconds, fieldNumber: 14)
+      }
+      if !_storage._stderrTail.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._stderrTail, fieldNumber: 15)
+      }
+      if !_storage._stdoutTail.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._stdoutTail, fieldNumber: 16)
+      }
+      if !_storage._stack.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._stack, fieldNumber: 17)
+      }
+      if _storage._privateBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._privateBytes, fieldNumber: 18)
+      }
+      if _storage._maximumResidentBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._maximumResidentBytes, fieldNumber: 19)
+      }
+      if !_storage._failure.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._failure, fieldNumber: 20)
+      }
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_Death, rhs: Poold_V1_Death) -> Bool {
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._pool != rhs_storage._pool {return false}
+        if _storage._worker != rhs_storage._worker {return false}
+        if _storage._pid != rhs_storage._pid {return false}
+        if _storage._at != rhs_storage._at {return false}
+        if _storage._exit != rhs_storage._exit {return false}
+        if _storage._code != rhs_storage._code {return false}
+        if _storage._cause != rhs_storage._cause {return false}
+        if _storage._method != rhs_storage._method {return false}
+        if _storage._hash != rhs_storage._hash {return false}
+        if _storage._ranNanoseconds != rhs_storage._ranNanoseconds {return false}
+        if _storage._bodyBytes != rhs_storage._bodyBytes {return false}
+        if _storage._calls != rhs_storage._calls {return false}
+        if _storage._held != rhs_storage._held {return false}
+        if _storage._livedNanoseconds != rhs_storage._livedNanoseconds {return false}
+        if _storage._stderrTail != rhs_storage._stderrTail {return false}
+        if _storage._stdoutTail != rhs_storage._stdoutTail {return false}
+        if _storage._stack != rhs_storage._stack {return false}
+        if _storage._privateBytes != rhs_storage._privateBytes {return false}
+        if _storage._maximumResidentBytes != rhs_storage._maximumResidentBytes {return false}
+        if _storage._failure != rhs_storage._failure {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_EventsRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".EventsRequest"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}after\0\u{1}pool\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.after) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.pool) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.after != 0 {
+      try visitor.visitSingularUInt64Field(value: self.after, fieldNumber: 1)
+    }
+    if !self.pool.isEmpty {
+      try visitor.visitSingularStringField(value: self.pool, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_EventsRequest, rhs: Poold_V1_EventsRequest) -> Bool {
+    if lhs.after != rhs.after {return false}
+    if lhs.pool != rhs.pool {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_Events: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Events"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}events\0\u{1}last\0\u{1}lost\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedMessageField(value: &self.events) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.last) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.lost) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.events.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.events, fieldNumber: 1)
+    }
+    if self.last != 0 {
+      try visitor.visitSingularUInt64Field(value: self.last, fieldNumber: 2)
+    }
+    if self.lost != 0 {
+      try visitor.visitSingularUInt64Field(value: self.lost, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_Events, rhs: Poold_V1_Events) -> Bool {
+    if lhs.events != rhs.events {return false}
+    if lhs.last != rhs.last {return false}
+    if lhs.lost != rhs.lost {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_OperatorEvent: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".OperatorEvent"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}at\0\u{1}level\0\u{1}message\0\u{1}metadata\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.number) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.at) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.level) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.message) }()
+      case 5: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: &self.metadata) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.number != 0 {
+      try visitor.visitSingularUInt64Field(value: self.number, fieldNumber: 1)
+    }
+    if self.at != 0 {
+      try visitor.visitSingularUInt64Field(value: self.at, fieldNumber: 2)
+    }
+    if !self.level.isEmpty {
+      try visitor.visitSingularStringField(value: self.level, fieldNumber: 3)
+    }
+    if !self.message.isEmpty {
+      try visitor.visitSingularStringField(value: self.message, fieldNumber: 4)
+    }
+    if !self.metadata.isEmpty {
+      try visitor.visitMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: self.metadata, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_OperatorEvent, rhs: Poold_V1_OperatorEvent) -> Bool {
+    if lhs.number != rhs.number {return false}
+    if lhs.at != rhs.at {return false}
+    if lhs.level != rhs.level {return false}
+    if lhs.message != rhs.message {return false}
+    if lhs.metadata != rhs.metadata {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_ReloadRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ReloadRequest"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}dry_run\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBoolField(value: &self.dryRun) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.dryRun != false {
+      try visitor.visitSingularBoolField(value: self.dryRun, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_ReloadRequest, rhs: Poold_V1_ReloadRequest) -> Bool {
+    if lhs.dryRun != rhs.dryRun {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_ReloadResult: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ReloadResult"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}errors\0\u{1}changes\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedStringField(value: &self.errors) }()
+      case 2: try { try decoder.decodeRepeatedMessageField(value: &self.changes) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.errors.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.errors, fieldNumber: 1)
+    }
+    if !self.changes.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.changes, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_ReloadResult, rhs: Poold_V1_ReloadResult) -> Bool {
+    if lhs.errors != rhs.errors {return false}
+    if lhs.changes != rhs.changes {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_ConfigurationChange: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ConfigurationChange"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}key\0\u{1}old\0\u{1}new\0\u{1}effect\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.key) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.old) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.new) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.effect) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.key.isEmpty {
+      try visitor.visitSingularStringField(value: self.key, fieldNumber: 1)
+    }
+    if !self.old.isEmpty {
+      try visitor.visitSingularStringField(value: self.old, fieldNumber: 2)
+    }
+    if !self.new.isEmpty {
+      try visitor.visitSingularStringField(value: self.new, fieldNumber: 3)
+    }
+    if !self.effect.isEmpty {
+      try visitor.visitSingularStringField(value: self.effect, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_ConfigurationChange, rhs: Poold_V1_ConfigurationChange) -> Bool {
+    if lhs.key != rhs.key {return false}
+    if lhs.old != rhs.old {return false}
+    if lhs.new != rhs.new {return false}
+    if lhs.effect != rhs.effect {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_EffectiveConfiguration: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".EffectiveConfiguration"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}file\0\u{1}values\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.file) }()
+      case 2: try { try decoder.decodeRepeatedMessageField(value: &self.values) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.file.isEmpty {
+      try visitor.visitSingularStringField(value: self.file, fieldNumber: 1)
+    }
+    if !self.values.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.values, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_EffectiveConfiguration, rhs: Poold_V1_EffectiveConfiguration) -> Bool {
+    if lhs.file != rhs.file {return false}
+    if lhs.values != rhs.values {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_ConfigurationValue: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ConfigurationValue"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}key\0\u{1}value\0\u{1}origin\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.key) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.value) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.origin) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.key.isEmpty {
+      try visitor.visitSingularStringField(value: self.key, fieldNumber: 1)
+    }
+    if !self.value.isEmpty {
+      try visitor.visitSingularStringField(value: self.value, fieldNumber: 2)
+    }
+    if !self.origin.isEmpty {
+      try visitor.visitSingularStringField(value: self.origin, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_ConfigurationValue, rhs: Poold_V1_ConfigurationValue) -> Bool {
+    if lhs.key != rhs.key {return false}
+    if lhs.value != rhs.value {return false}
+    if lhs.origin != rhs.origin {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_WarmRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".WarmRequest"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.job) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.job != 0 {
+      try visitor.visitSingularUInt64Field(value: self.job, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_WarmRequest, rhs: Poold_V1_WarmRequest) -> Bool {
+    if lhs.job != rhs.job {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_WarmProgress: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".WarmProgress"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}job\0\u{1}pool\0\u{1}finished\0\u{1}workers\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.job) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.pool) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.finished) }()
+      case 4: try { try decoder.decodeRepeatedMessageField(value: &self.workers) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.job != 0 {
+      try visitor.visitSingularUInt64Field(value: self.job, fieldNumber: 1)
+    }
+    if !self.pool.isEmpty {
+      try visitor.visitSingularStringField(value: self.pool, fieldNumber: 2)
+    }
+    if self.finished != false {
+      try visitor.visitSingularBoolField(value: self.finished, fieldNumber: 3)
+    }
+    if !self.workers.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.workers, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_WarmProgress, rhs: Poold_V1_WarmProgress) -> Bool {
+    if lhs.job != rhs.job {return false}
+    if lhs.pool != rhs.pool {return false}
+    if lhs.finished != rhs.finished {return false}
+    if lhs.workers != rhs.workers {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_WarmedWorker: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".WarmedWorker"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}worker\0\u{1}state\0\u{1}commands\0\u{1}problem\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.worker) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.state) }()
+      case 3: try { try decoder.decodeRepeatedMessageField(value: &self.commands) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.problem) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.worker.isEmpty {
+      try visitor.visitSingularStringField(value: self.worker, fieldNumber: 1)
+    }
+    if !self.state.isEmpty {
+      try visitor.visitSingularStringField(value: self.state, fieldNumber: 2)
+    }
+    if !self.commands.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.commands, fieldNumber: 3)
+    }
+    if !self.problem.isEmpty {
+      try visitor.visitSingularStringField(value: self.problem, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_WarmedWorker, rhs: Poold_V1_WarmedWorker) -> Bool {
+    if lhs.worker != rhs.worker {return false}
+    if lhs.state != rhs.state {return false}
+    if lhs.commands != rhs.commands {return false}
+    if lhs.problem != rhs.problem {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension Poold_V1_WarmedCommand: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".WarmedCommand"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}command\0\u{1}succeeded\0\u{1}nanoseconds\0\u{1}problem\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.command) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.succeeded) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.nanoseconds) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.problem) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.command.isEmpty {
+      try visitor.visitSingularStringField(value: self.command, fieldNumber: 1)
+    }
+    if self.succeeded != false {
+      try visitor.visitSingularBoolField(value: self.succeeded, fieldNumber: 2)
+    }
+    if self.nanoseconds != 0 {
+      try visitor.visitSingularUInt64Field(value: self.nanoseconds, fieldNumber: 3)
+    }
+    if !self.problem.isEmpty {
+      try visitor.visitSingularStringField(value: self.problem, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: Poold_V1_WarmedCommand, rhs: Poold_V1_WarmedCommand) -> Bool {
+    if lhs.command != rhs.command {return false}
+    if lhs.succeeded != rhs.succeeded {return false}
+    if lhs.nanoseconds != rhs.nanoseconds {return false}
+    if lhs.problem != rhs.problem {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -36,6 +36,9 @@ package nonisolated struct Poold_V1_Meta: Sendable {
 
   package var tags: Dictionary<String,String> = [:]
 
+  /// Names the work: quarantine goes by it, where given, instead of by the body.
+  package var idempotencyKey: String = String()
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -47,7 +50,7 @@ fileprivate nonisolated let _protobuf_package = "poold.v1"
 
 nonisolated extension Poold_V1_Meta: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Meta"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}traceparent\0\u{1}tracestate\0\u{1}tenant\0\u{1}tags\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}traceparent\0\u{1}tracestate\0\u{1}tenant\0\u{1}tags\0\u{3}idempotency_key\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -59,6 +62,7 @@ nonisolated extension Poold_V1_Meta: SwiftProtobuf.Message, SwiftProtobuf._Messa
       case 2: try { try decoder.decodeSingularStringField(value: &self.tracestate) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.tenant) }()
       case 4: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: &self.tags) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.idempotencyKey) }()
       default: break
       }
     }
@@ -77,6 +81,9 @@ nonisolated extension Poold_V1_Meta: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if !self.tags.isEmpty {
       try visitor.visitMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: self.tags, fieldNumber: 4)
     }
+    if !self.idempotencyKey.isEmpty {
+      try visitor.visitSingularStringField(value: self.idempotencyKey, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -85,6 +92,7 @@ nonisolated extension Poold_V1_Meta: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if lhs.tracestate != rhs.tracestate {return false}
     if lhs.tenant != rhs.tenant {return false}
     if lhs.tags != rhs.tags {return false}
+    if lhs.idempotencyKey != rhs.idempotencyKey {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -1,6 +1,7 @@
 import CPoold
 import Glibc
 package import Logging
+package import PoolConfig
 import Synchronization
 
 /// Why poold could not start.

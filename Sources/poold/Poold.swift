@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import Logging
+import PoolConfig
 import PoolCore
 import PoolRuntime
 

@@ -1,5 +1,6 @@
 import Glibc
 import Logging
+import PoolConfig
 import PoolCore
 import PoolWire
 

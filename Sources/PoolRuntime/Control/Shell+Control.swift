@@ -1,6 +1,7 @@
 import CPoold
 import Glibc
 import Logging
+import PoolConfig
 import PoolCore
 import PoolProtocol
 import PoolWire
@@ -84,7 +85,19 @@ extension Shell {
             let request = try Poold_V1_PoolRequest(serializedBytes: body)
             handle(try find(request.pool), .clearQuarantine(hash: 0))
             return try done("nothing is in quarantine in pool \(request.pool) any more")
-        case .unspecified, .UNRECOGNIZED:
+        case .stats,
+            .calls,
+            .cancel,
+            .sessions,
+            .stack,
+            .postMortem,
+            .quarantine,
+            .events,
+            .reload,
+            .configuration,
+            .warm,
+            .warmProgress,
+            .unspecified, .UNRECOGNIZED:
             throw ControlFault(status: .badArguments, text: "operation \(code) does not exist in poold \(PooldVersion.text)")
         }
     }

@@ -1,4 +1,5 @@
 import Glibc
+import PoolConfig
 import PoolCore
 import PoolWire
 

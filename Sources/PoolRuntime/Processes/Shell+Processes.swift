@@ -1,6 +1,7 @@
 import CPoold
 import Glibc
 import Logging
+import PoolConfig
 import PoolCore
 import PoolWire
 
