@@ -46,7 +46,8 @@ struct CallTable {
     var records: [CallRecord] = []
     private var freeHead = CallRecord.noLink
     private(set) var count = 0
-    let bound: Int
+    /// May be lowered below `count`: then nothing is added until enough have ended.
+    var bound: Int
 
     init(bound: Int) { self.bound = bound }
 
@@ -89,6 +90,7 @@ struct CallTable {
     mutating func code(_ coder: inout StateCoder) {
         coder.code(&freeHead)
         coder.code(&count)
+        coder.code(&bound)
         coder.code(&records, empty: CallRecord()) { record, coder in
             coder.code(&record.generation)
             coder.code(&record.previous)

@@ -185,7 +185,7 @@ extension PoolMachine {
         }
     }
 
-    private mutating func calm() {
+    mutating func calm() {
         aboveTargetSince = .never
         overloaded = false
         shedNext = .never

@@ -1,6 +1,6 @@
 extension PoolMachine {
-    /// Raised when the layout changes. Version 1: the first.
-    static let encodingVersion: UInt32 = 1
+    /// Raised when the layout changes. Version 2: tables that outgrew the policy.
+    static let encodingVersion: UInt32 = 2
 
     /// The whole state as bytes. `decoded` reads them back. (`mutating` only because one function serves both directions.)
     package mutating func encoded() -> [UInt8] {
@@ -36,6 +36,7 @@ extension PoolMachine {
         sessions.code(&coder)
         coder.code(&workers, empty: WorkerRecord()) { $0.code(&$1) }
         coder.code(&sent, empty: SentCall()) { $0.code(&$1) }
+        coder.code(&ringMask)
         coder.code(&usedSlots)
         coder.code(&idleHead)
         coder.code(&idleTail)

@@ -55,7 +55,7 @@ extension PoolMachine {
 
     // MARK: - Circuit breaker
 
-    private mutating func openCircuit(_ effects: inout EffectBuffer) {
+    mutating func openCircuit(_ effects: inout EffectBuffer) {
         circuit = .open
         circuitCount = 0
         circuitUntil = now + circuitSpan
@@ -170,7 +170,7 @@ extension PoolMachine {
     // MARK: - Health
 
     mutating func healthTimer(_ slot: Int, _ effects: inout EffectBuffer) {
-        guard workers[slot].phase == .ready else { return }
+        guard workers[slot].phase == .ready, policy.healthInterval > 0 else { return }
         if workers[slot].pinged && workers[slot].outstanding == 0 {
             workers[slot].healthFailures += 1
             if Int(workers[slot].healthFailures) >= max(policy.healthFailures, 1) {
@@ -196,7 +196,7 @@ extension PoolMachine {
         guard let slot = live(worker), workers[slot].pinged else { return }
         workers[slot].pinged = false
         workers[slot].healthFailures = 0
-        if workers[slot].phase == .ready { arm(slot, .health, at: now + policy.healthInterval) }
+        if workers[slot].phase == .ready && policy.healthInterval > 0 { arm(slot, .health, at: now + policy.healthInterval) }
     }
 
     mutating func publishHealth(_ effects: inout EffectBuffer) {

@@ -86,7 +86,7 @@ extension PoolMachine {
         armSessions()
     }
 
-    private mutating func armSessions() {
+    mutating func armSessions() {
         guard policy.sessionTimeToLive > 0, !timers.isArmed(node(.sessions)) else { return }
         arm(.sessions, at: now + policy.sessionTimeToLive)
     }
@@ -103,6 +103,7 @@ extension PoolMachine {
     }
 
     mutating func expireSessions(_ effects: inout EffectBuffer) {
+        guard policy.sessionTimeToLive > 0 else { return }
         while let oldest = sessions.leastRecentlyUsed {
             let end = oldest.lastUsed + policy.sessionTimeToLive
             if end > now {

@@ -33,13 +33,7 @@ extension PoolMachine {
             enter(slot, .ready, .becameReady, &effects)
             disarm(slot, .phase)
             workers[slot].readyAt = now
-            if policy.maximumAge > 0 {
-                workers[slot].ageLimit = now + random.jitter(policy.maximumAge, percent: policy.recycleJitterPercent)
-            }
-            if policy.maximumCalls > 0 {
-                workers[slot].callsLimit = max(
-                    1, random.jitter(policy.maximumCalls, percent: policy.recycleJitterPercent))
-            }
+            setLimits(slot)
             if policy.healthInterval > 0 { arm(slot, .health, at: now + policy.healthInterval) }
             armUpkeep(slot)
             failedStarts = 0

@@ -2,7 +2,8 @@
 ///
 /// What belongs together stands in one file each: `+Calls` (arrival, cancel, expiry, end), `+Dispatch` (which call to which
 /// worker, sending ahead, taking back), `+Workers` (birth, readiness, death), `+Retirement` (scale-down, recycling, stop),
-/// `+Failures` (back-off, circuit, quarantine, health), `+Sessions`, `+Timers`, `+Encoding`, `+Status`.
+/// `+Failures` (back-off, circuit, quarantine, health), `+Sessions`, `+Timers`, `+Configure` (another policy while it runs),
+/// `+Encoding`, `+Status`.
 package struct PoolMachine: ~Copyable {
     package internal(set) var policy: PoolPolicy
     var random: RandomSource
@@ -18,7 +19,8 @@ package struct PoolMachine: ~Copyable {
     var workers: [WorkerRecord]
     /// `window` entries per slot, by call number.
     var sent: [SentCall]
-    let ringMask: Int
+    /// Grows with the largest window that the pool ever had.
+    var ringMask: Int
     /// Slots at and above this one have never been used.
     var usedSlots = 0
     var idleHead = WorkerRecord.noLink
@@ -67,12 +69,11 @@ package struct PoolMachine: ~Copyable {
         self.policy = policy
         random = RandomSource(state: seed)
         let slots = policy.maximumWorkers + policy.surge
-        var stride = 1
-        while stride < policy.window { stride *= 2 }
+        let stride = Self.ringStride(window: policy.window)
         ringMask = stride - 1
         workers = Array(repeating: WorkerRecord(), count: slots)
         sent = Array(repeating: SentCall(), count: slots * stride)
-        calls = CallTable(bound: policy.maximumQueuedCalls + slots * policy.window)
+        calls = CallTable(bound: policy.callBound)
         timers = TimerWheel(nodes: PoolTimer.count + slots * WorkerTimer.count)
         wanted = min(max(policy.workers, policy.minimumWorkers), policy.maximumWorkers)
         circuitSpan = policy.circuitOpenFor
@@ -167,7 +168,7 @@ package struct PoolMachine: ~Copyable {
     }
 
     /// After every event: what follows from the new state as a whole.
-    private mutating func settle(_ effects: inout EffectBuffer) {
+    mutating func settle(_ effects: inout EffectBuffer) {
         if shuttingDown { continueShutdown(&effects) }
         publishHealth(&effects)
     }

@@ -82,6 +82,12 @@ package struct PoolPolicy: Sendable, Equatable {
 
     package init() {}
 
+    /// Slots of the worker table: those that serve, and their replacements.
+    package var workerSlots: Int { maximumWorkers + surge }
+
+    /// Calls that the pool may hold: those that wait, and those at workers.
+    package var callBound: Int { maximumQueuedCalls + workerSlots * window }
+
     /// With every value inside the bounds of the tables. The configuration refuses such values with a word; this is the last guard.
     package var clamped: PoolPolicy {
         var policy = self

@@ -33,6 +33,17 @@ struct TimerWheel {
         while nodes.count < count { nodes.append(Node()) }
     }
 
+    /// Nodes from `place` on move up by `count`; what is armed stays armed. Takes time in proportion to all nodes.
+    mutating func makeRoom(at place: Int, count: Int) {
+        func moved(_ node: UInt32) -> UInt32 { node != Self.none && Int(node) >= place ? node + UInt32(count) : node }
+        for index in nodes.indices {
+            nodes[index].previous = moved(nodes[index].previous)
+            nodes[index].next = moved(nodes[index].next)
+        }
+        for index in heads.indices { heads[index] = moved(heads[index]) }
+        nodes.insert(contentsOf: repeatElement(Node(), count: count), at: place)
+    }
+
     func isArmed(_ node: Int) -> Bool { nodes[node].bucket != .max }
 
     /// Arms or moves a timer; `never` disarms it.
