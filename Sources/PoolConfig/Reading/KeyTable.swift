@@ -1,0 +1,71 @@
+/// Keys by their sections, as a file nests them.
+struct KeyTable<Root: Sendable>: Sendable {
+    let keys: [ConfigurationKey<Root>]
+    private let byName: [String: Int]
+    /// Below each section (dotted, with a dot at its end; "" is the root): the names that may stand there.
+    private let members: [String: [String]]
+
+    /// besides: names of the root that the caller reads itself.
+    init(_ keys: [ConfigurationKey<Root>], besides: [String] = []) {
+        self.keys = keys
+        var byName: [String: Int] = [:]
+        var members: [String: [String]] = ["": besides]
+        for (index, key) in keys.enumerated() {
+            byName[key.name] = index
+            var section = ""
+            for part in key.name.split(separator: ".") {
+                if members[section]?.contains(String(part)) != true { members[section, default: []].append(String(part)) }
+                section += part + "."
+            }
+        }
+        self.byName = byName
+        self.members = members
+    }
+
+    subscript(name: String) -> ConfigurationKey<Root>? { byName[name].map { keys[$0] } }
+
+    /// One entry of a mapping: a key, a section, or an error. prefix: what stands before the table's names, for messages.
+    func read(_ entry: YAMLNode.Entry, section: String = "", prefix: String, _ context: inout ReadContext, _ root: inout Root, _ origins: inout [String: Place])
+    {
+        let name = section + entry.key
+        if let key = self[name] {
+            context.key = prefix + name
+            context.allowed = key.allowed
+            key.read(entry.value, &context, &root)
+            origins[name] = entry.keyPlace
+            return
+        }
+        if let known = members[name + "."], !entry.key.contains(".") {
+            if entry.value.isNull { return }
+            guard case .mapping(let entries) = entry.value.content else {
+                context.key = prefix + name
+                context.allowed = "a mapping of \(known.joined(separator: ", "))"
+                return context.refuse(entry.value)
+            }
+            for inner in entries { read(inner, section: name + ".", prefix: prefix, &context, &root, &origins) }
+            return
+        }
+        context.problems.add(
+            entry.keyPlace, prefix + name, found: "an unknown key", allowed: hint(entry.key, section).isEmpty ? known(section) : "",
+            hint: hint(entry.key, section))
+    }
+
+    private func known(_ section: String) -> String { (members[section] ?? []).joined(separator: ", ") }
+
+    /// The name that was meant: a neighbour of nearly the same letters, or the same name in another section.
+    private func hint(_ word: String, _ section: String) -> String {
+        let neighbours = members[section] ?? []
+        if let near = EditDistance.nearest(word, neighbours) { return "did you mean \(quoted(near))?" }
+        // `queue.max_calls` written with its dot.
+        if let key = self[section + word] { return "write \(key.name) as a mapping in a mapping" }
+        if let elsewhere = keys.first(where: { $0.name.hasSuffix("." + word) || ($0.name == word && !section.isEmpty) }) {
+            return "did you mean \(quoted(elsewhere.name))?"
+        }
+        if let near = EditDistance.nearest(word, keys.flatMap { $0.name.split(separator: ".").suffix(1).map(String.init) }),
+            let key = keys.first(where: { $0.name == near || $0.name.hasSuffix("." + near) })
+        {
+            return "did you mean \(quoted(key.name))?"
+        }
+        return ""
+    }
+}
