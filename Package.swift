@@ -58,7 +58,7 @@ let package = Package(
         .executableTarget(
             name: "poolctl",
             dependencies: [
-                "PoolClient", "PoolProtocol", "PoolWire",
+                "PoolClient", "PoolConfig", "PoolProtocol", "PoolWire",
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
@@ -79,6 +79,7 @@ let package = Package(
             ],
             swiftSettings: strict),
         .testTarget(name: "PoolWireTests", dependencies: ["PoolWire"], swiftSettings: strict),
+        .testTarget(name: "PoolConfigTests", dependencies: ["PoolConfig", "PoolCore"], swiftSettings: strict),
         .testTarget(name: "PoolCoreTests", dependencies: ["PoolCore"], swiftSettings: strict),
     ]
 )

@@ -19,6 +19,26 @@ package enum ConfigurationDifference {
         changes(from: old.values, to: new.values)
     }
 
+    /// What a reload of a running poold would do: its options stay in force over the file.
+    package static func changes(of running: [ConfigurationValue], byReloading file: [ConfigurationValue]) -> [ConfigurationChange] {
+        let options = running.filter { $0.origin == "option" }
+        let overridden = Dictionary(options.map { ($0.key, $0.value) }, uniquingKeysWith: { first, _ in first })
+        // Pools of the command line stay; so do sockets that it named, with the control socket's default.
+        let own = Set(options.compactMap { value in pool(of: value.key).flatMap { value.key == "pools.\($0).module" ? $0 : nil } })
+        var new = file.filter { value in pool(of: value.key).map { !own.contains($0) } ?? true }
+        new += running.filter { value in pool(of: value.key).map(own.contains) ?? false }
+        // Where nobody named a socket, the one of this user's environment is not poold's.
+        let standard = running.filter { $0.origin == "default" && ["daemon.socket", "daemon.control_socket"].contains($0.key) }
+        for index in new.indices {
+            if new[index].origin == "default", let same = standard.first(where: { $0.key == new[index].key }) { new[index].value = same.value }
+            if let value = overridden[new[index].key] { new[index].value = value }
+            if new[index].key == "daemon.control_socket", new[index].origin == "default", let socket = overridden["daemon.socket"] {
+                new[index].value = overridden[new[index].key] ?? FlowText.scalar(socket + ".control")
+            }
+        }
+        return changes(from: running, to: new)
+    }
+
     /// Keys of poold first, then pools in the order of the new configuration, then pools that go.
     package static func changes(from old: [ConfigurationValue], to new: [ConfigurationValue]) -> [ConfigurationChange] {
         let before = Dictionary(old.map { ($0.key, $0.value) }, uniquingKeysWith: { first, _ in first })

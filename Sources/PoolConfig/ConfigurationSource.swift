@@ -1,3 +1,5 @@
+import Glibc
+
 /// Where a configuration comes from: a file (with its `pools.d` folder), options of the command line, or neither.
 /// A reload loads the same source again.
 package struct ConfigurationSource: Sendable {
@@ -16,6 +18,14 @@ package struct ConfigurationSource: Sendable {
 
     /// Neither a file nor pools are named: the example pools on a private socket.
     package var isEmbedded: Bool { file == nil && pools.isEmpty }
+
+    /// $POOLD_CONFIG, then /etc/poold/poold.yaml where it exists; nil: neither.
+    package static func usualFile() -> String? {
+        if let named = getenv("POOLD_CONFIG"), named.pointee != 0 { return String(cString: named) }
+        return access(usualPath, F_OK) == 0 ? usualPath : nil
+    }
+
+    package static let usualPath = "/etc/poold/poold.yaml"
 
     /// Reads everything anew. Every problem is found, not the first alone.
     package func load() -> ConfigurationResult {

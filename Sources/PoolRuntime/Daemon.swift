@@ -12,7 +12,8 @@ package struct StartError: Error, CustomStringConvertible {
 /// Assembles poold: guard, listeners, the loop on its own thread, the spawner on the main one.
 package enum Daemon {
     /// Runs until it was told to stop. Call on the main thread, before any other thread exists.
-    package static func run(_ configuration: Configuration, log: Logger) throws(StartError) {
+    package static func run(_ loaded: LoadedConfiguration, source: ConfigurationSource, log: Logger) throws(StartError) {
+        let configuration = loaded.configuration
         cpoold_block_signals()
         cpoold_become_subreaper()
         // Forked first: it stays small and owns no descriptor of ours.
@@ -22,7 +23,7 @@ package enum Daemon {
             log.error("no guard: after a kill -9 of poold its workers' children would live on", metadata: ["error": "\(String(cString: strerror(errno)))"])
         }
         _ = cpoold_raise_descriptor_limit()
-        let listener = try listen(configuration.socketPath, mode: 0o666)
+        let listener = try listen(configuration.socketPath, mode: configuration.socketMode)
         let controlListener: Int32
         do { controlListener = try listen(configuration.controlPath, mode: 0o600) } catch {
             unlink(configuration.socketPath)
@@ -30,7 +31,7 @@ package enum Daemon {
         }
         let spawner = SpawnService()
         let start = LoopStart(
-            configuration: configuration, log: log, spawner: spawner, listener: listener, controlListener: controlListener, guardPipe: guardPipe,
+            loaded: loaded, source: source, log: log, spawner: spawner, listener: listener, controlListener: controlListener, guardPipe: guardPipe,
             guardProcess: guardProcess)
         var thread = pthread_t()
         let argument = Unmanaged.passRetained(start).toOpaque()
@@ -77,7 +78,8 @@ package enum Daemon {
 
 /// What the loop's thread begins with.
 private final class LoopStart: Sendable {
-    private let configuration: Configuration
+    private let loaded: LoadedConfiguration
+    private let source: ConfigurationSource
     private let log: Logger
     private let spawner: SpawnService
     private let listener: Int32
@@ -85,8 +87,12 @@ private final class LoopStart: Sendable {
     private let guardPipe: Int32
     private let guardProcess: Int32
 
-    init(configuration: Configuration, log: Logger, spawner: SpawnService, listener: Int32, controlListener: Int32, guardPipe: Int32, guardProcess: Int32) {
-        self.configuration = configuration
+    init(
+        loaded: LoadedConfiguration, source: ConfigurationSource, log: Logger, spawner: SpawnService, listener: Int32, controlListener: Int32,
+        guardPipe: Int32, guardProcess: Int32
+    ) {
+        self.loaded = loaded
+        self.source = source
         self.log = log
         self.spawner = spawner
         self.listener = listener
@@ -97,7 +103,7 @@ private final class LoopStart: Sendable {
 
     func run() {
         var shell = Shell(
-            configuration: configuration, log: log, spawner: spawner, listener: listener, controlListener: controlListener, guardPipe: guardPipe,
+            loaded: loaded, source: source, log: log, spawner: spawner, listener: listener, controlListener: controlListener, guardPipe: guardPipe,
             guardProcess: guardProcess)
         shell.run()
     }

@@ -22,7 +22,7 @@ struct Poolctl: ParsableCommand {
         version: "0.1.0",
         subcommands: [
             Call.self, StatusCommand.self, Methods.self, Ping.self, Scale.self, Recycle.self, Kill.self, Drain.self, Resume.self, Quarantine.self,
-            VersionCommand.self,
+            Config.self, VersionCommand.self,
         ])
 }
 

@@ -85,6 +85,7 @@ extension Shell {
             let request = try Poold_V1_PoolRequest(serializedBytes: body)
             handle(try find(request.pool), .clearQuarantine(hash: 0))
             return try done("nothing is in quarantine in pool \(request.pool) any more")
+        case .configuration: return try effectiveConfiguration().serializedBytes()
         case .stats,
             .calls,
             .cancel,
@@ -94,7 +95,6 @@ extension Shell {
             .quarantine,
             .events,
             .reload,
-            .configuration,
             .warm,
             .warmProgress,
             .unspecified, .UNRECOGNIZED:

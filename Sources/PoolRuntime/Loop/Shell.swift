@@ -33,6 +33,9 @@ struct Shell: ~Copyable {
     static let maximumLastReads = 64
 
     let configuration: Configuration
+    /// Where it came from, and with which values: for `reload`, `config show` and `config diff`.
+    let source: ConfigurationSource
+    var loaded: LoadedConfiguration
     let log: Logger
     let spawner: SpawnService
     let started: UInt64
@@ -111,8 +114,13 @@ struct Shell: ~Copyable {
     /// The block that holds nothing but the large frame at hand; who takes it over empties this.
     var handover = Block()
 
-    init(configuration: Configuration, log: Logger, spawner: SpawnService, listener: Int32, controlListener: Int32, guardPipe: Int32, guardProcess: Int32) {
-        self.configuration = configuration
+    init(
+        loaded: LoadedConfiguration, source: ConfigurationSource, log: Logger, spawner: SpawnService, listener: Int32, controlListener: Int32,
+        guardPipe: Int32, guardProcess: Int32
+    ) {
+        configuration = loaded.configuration
+        self.source = source
+        self.loaded = loaded
         self.log = log
         self.spawner = spawner
         self.listener = listener
@@ -122,7 +130,7 @@ struct Shell: ~Copyable {
         now = cpoold_now()
         started = now
         guardStarted = now
-        openAt = now + 10_000_000_000
+        openAt = now + configuration.startupLimit
         epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
         signals = cpoold_signalfd()
         timer = cpoold_timer()
