@@ -187,6 +187,11 @@ int cpoold_peer(int socket, uint32_t *uid, uint32_t *gid, int32_t *pid) {
     *pid = u.pid;
     return 0;
 }
+int cpoold_peer_groups(int socket, uint32_t *groups, int count) {
+    socklen_t n = (socklen_t)count * sizeof(gid_t);
+    if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups, &n)) return -1;
+    return (int)(n / sizeof(gid_t));
+}
 int cpoold_connect(const char *path, bool blocking) {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof a.sun_path) { errno = ENAMETOOLONG; return -1; }

@@ -63,6 +63,14 @@ package struct PoolConfiguration: Sendable, Equatable {
     package var callers: [Principal] = [.everyone]
     /// poold's own, for the watchdog: callers do not see it.
     package var isReserved = false
+    /// Every caller may call it.
+    package var isOpen: Bool { callers.contains(.everyone) && !isReserved }
+
+    /// Whether workers of the old configuration must be replaced to follow this one.
+    package func needsNewWorkers(after old: PoolConfiguration) -> Bool {
+        module != old.module || python != old.python || pythonPath != old.pythonPath || environment != old.environment || directory != old.directory
+            || usesTemplate != old.usesTemplate || warm != old.warm || warmCommandTimeout != old.warmCommandTimeout
+    }
 
     package init(name: String, module: String, python: String, pythonPath: [String] = [], usesTemplate: Bool = true, policy: PoolPolicy = PoolPolicy()) {
         self.name = name

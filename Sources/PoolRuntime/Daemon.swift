@@ -25,13 +25,14 @@ package enum Daemon {
         _ = cpoold_raise_descriptor_limit()
         let listener = try listen(configuration.socketPath, mode: configuration.socketMode)
         let controlListener: Int32
-        do { controlListener = try listen(configuration.controlPath, mode: 0o600) } catch {
+        do { controlListener = try listen(configuration.controlPath, mode: 0o666) } catch {
             unlink(configuration.socketPath)
             throw error
         }
         let spawner = SpawnService()
         let start = LoopStart(
-            loaded: loaded, source: source, log: log, spawner: spawner, listener: listener, controlListener: controlListener, guardPipe: guardPipe,
+            loaded: loaded, reloader: Reloader(source: source), log: log, spawner: spawner, listener: listener, controlListener: controlListener,
+            guardPipe: guardPipe,
             guardProcess: guardProcess)
         var thread = pthread_t()
         let argument = Unmanaged.passRetained(start).toOpaque()
@@ -79,7 +80,7 @@ package enum Daemon {
 /// What the loop's thread begins with.
 private final class LoopStart: Sendable {
     private let loaded: LoadedConfiguration
-    private let source: ConfigurationSource
+    private let reloader: Reloader
     private let log: Logger
     private let spawner: SpawnService
     private let listener: Int32
@@ -88,11 +89,11 @@ private final class LoopStart: Sendable {
     private let guardProcess: Int32
 
     init(
-        loaded: LoadedConfiguration, source: ConfigurationSource, log: Logger, spawner: SpawnService, listener: Int32, controlListener: Int32,
-        guardPipe: Int32, guardProcess: Int32
+        loaded: LoadedConfiguration, reloader: Reloader, log: Logger, spawner: SpawnService, listener: Int32, controlListener: Int32, guardPipe: Int32,
+        guardProcess: Int32
     ) {
         self.loaded = loaded
-        self.source = source
+        self.reloader = reloader
         self.log = log
         self.spawner = spawner
         self.listener = listener
@@ -103,7 +104,7 @@ private final class LoopStart: Sendable {
 
     func run() {
         var shell = Shell(
-            loaded: loaded, source: source, log: log, spawner: spawner, listener: listener, controlListener: controlListener, guardPipe: guardPipe,
+            loaded: loaded, reloader: reloader, log: log, spawner: spawner, listener: listener, controlListener: controlListener, guardPipe: guardPipe,
             guardProcess: guardProcess)
         shell.run()
     }

@@ -44,7 +44,9 @@ class Poold:
         self.folder = folder
         self.socket = f"{folder}/s"
         self.log_path = f"{folder}/log"
-        arguments = [str(BIN / "poold"), "serve", "--socket", self.socket, "--workers", str(workers), "--python", sys.executable, *options]
+        arguments = [str(BIN / "poold"), "serve", "--socket", self.socket, "--python", sys.executable, *options]
+        if workers is not None:
+            arguments += ["--workers", str(workers)]
         for pool in pools:
             name = pool if isinstance(pool, str) else pool[0]
             module = WORKERS / f"{pool}.py" if isinstance(pool, str) else pool[1]

@@ -135,7 +135,7 @@ def test_scale_recycle_drain_resume(basic):
         basic.ctl("recycle", "basic")
         for value in range(200):
             assert client.call("basic.echo", [value]) == value
-        wait_for(lambda: basic.workers("basic") and not before & {w["pid"] for w in basic.pool("basic")["workers"]}, what="a new worker")
+        wait_for(lambda: basic.workers("basic") and not before & {w.get("pid") for w in basic.pool("basic")["workers"]}, what="a new worker")
         basic.ctl("drain", "basic")
         assert status_of(client, "basic.echo", [1]).status == "draining"
         basic.ctl("resume", "basic")

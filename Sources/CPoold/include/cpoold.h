@@ -56,6 +56,8 @@ int cpoold_guard_tell(int pipe, pid_t group, bool add);
 int cpoold_memfd(const char *name, size_t size, bool seal);
 ssize_t cpoold_send_descriptors(int socket, const void *bytes, size_t count, const int *descriptors, int descriptor_count);
 int cpoold_peer(int socket, uint32_t *uid, uint32_t *gid, int32_t *pid);
+// Supplementary groups of the peer (SO_PEERGROUPS): how many were stored, or -1 with errno (ERANGE: more than count).
+int cpoold_peer_groups(int socket, uint32_t *groups, int count);
 int cpoold_listen(const char *path, int mode, int backlog, int *error);
 int cpoold_connect(const char *path, bool blocking);
 // A timer on CLOCK_MONOTONIC to wait for in epoll; armed at an absolute time in nanoseconds.

@@ -16,7 +16,7 @@ package struct HostMachine: ~Copyable {
         var worker: WorkerID
     }
 
-    private let startingAtOnce: Int
+    package var startingAtOnce: Int { didSet { startingAtOnce = max(1, startingAtOnce) } }
     private var waiting: [Start] = []
     private var starting: [Start] = []
 

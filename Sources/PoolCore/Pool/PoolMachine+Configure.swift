@@ -74,8 +74,9 @@ extension PoolMachine {
 
     /// Age and calls at which a ready worker is replaced.
     mutating func setLimits(_ slot: Int) {
-        workers[slot].ageLimit = policy.maximumAge == 0 ? .never : workers[slot].readyAt + random.jitter(policy.maximumAge, percent: policy.recycleJitterPercent)
-        workers[slot].callsLimit = policy.maximumCalls == 0 ? .max : max(1, random.jitter(policy.maximumCalls, percent: policy.recycleJitterPercent))
+        let percent = policy.recycleJitterPercent
+        workers[slot].ageLimit = policy.maximumAge == 0 ? .never : workers[slot].readyAt + random.jitter(policy.maximumAge, percent: percent)
+        workers[slot].callsLimit = policy.maximumCalls == 0 ? .max : max(1, random.jitter(policy.maximumCalls, percent: percent))
     }
 
     private mutating func configureSessions() {

@@ -163,6 +163,12 @@ package struct PoolMachine: ~Copyable {
         return slot
     }
 
+    /// Whether new calls may go to this worker.
+    package func isServing(_ worker: WorkerID) -> Bool {
+        guard let slot = live(worker) else { return false }
+        return workers[slot].phase == .ready && !workers[slot].leaving && !workers[slot].deaf
+    }
+
     func ring(_ slot: Int, _ number: UInt64) -> Int {
         slot * (ringMask + 1) + (Int(truncatingIfNeeded: number) & ringMask)
     }

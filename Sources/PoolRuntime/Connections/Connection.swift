@@ -32,6 +32,10 @@ struct Connection: BitwiseCopyable {
     /// What epoll watches now.
     var interest: UInt32
     var identity: UInt16 = 0
+    /// Of `AccessTable`: what its peer may do.
+    var access = AccessTable.ownClass
+    /// The pool that it was last found to be allowed to call; `.max`: none.
+    var allowedPool = UInt16.max
     /// Of a worker's socket.
     var pool: UInt16 = 0
     var slot: UInt16 = 0

@@ -92,6 +92,7 @@ extension Shell {
             var pid: Int32 = 0
             _ = cpoold_peer(descriptor, &uid, &gid, &pid)
             connections[index].identity = identity(of: uid)
+            connections[index].access = access.peerClass(descriptor, user: uid, group: gid)
         }
     }
 

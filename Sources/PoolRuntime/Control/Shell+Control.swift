@@ -27,7 +27,13 @@ extension Shell {
             guard body.count <= 1024 else { return refuseConnection(index, .badFrame, "PING takes at most 1024 bytes, not \(body.count)") }
             appendFrame(index, Header(.pong, id: header.id, time: header.time), body)
         case .control:
+            guard mayDo(index, Poold_V1_Operation(rawValue: Int(header.code)) ?? .unspecified) else {
+                return appendError(
+                    index, id: header.id, .permissionDenied, time: 0,
+                    "your user may not do this; `roles` in poold's configuration says who may look and who may operate")
+            }
             do {
+                if header.code == UInt16(Poold_V1_Operation.reload.rawValue) { return try reload(index, header, Array(body)) }
                 let reply = try answerOperation(header.code, Array(body))
                 reply.withUnsafeBytes { appendFrame(index, Header(.control, code: header.code, id: header.id), $0) }
             } catch let fault as ControlFault {
@@ -63,7 +69,7 @@ extension Shell {
             let request = try Poold_V1_PoolRequest(serializedBytes: body)
             let pool = try find(request.pool)
             if request.slot < 0 {
-                handle(pool, .recycleAll)
+                startAnew(pool)
                 return try done("every worker of \(request.pool) is replaced, \(pools[pool].machine.policy.surge) at a time, make before break")
             }
             handle(pool, .recycle(try worker(pool, request.slot)))
@@ -94,10 +100,9 @@ extension Shell {
             .postMortem,
             .quarantine,
             .events,
-            .reload,
             .warm,
             .warmProgress,
-            .unspecified, .UNRECOGNIZED:
+            .reload, .unspecified, .UNRECOGNIZED:
             throw ControlFault(status: .badArguments, text: "operation \(code) does not exist in poold \(PooldVersion.text)")
         }
     }
@@ -110,7 +115,7 @@ extension Shell {
 
     private func find(_ name: String) throws -> Int {
         var names: [String] = []
-        for pool in 0..<poolCount {
+        for pool in 0..<poolCount where !pools[pool].isRemoved {
             if pools[pool].configuration.name == name { return pool }
             names.append(pools[pool].configuration.name)
         }
@@ -137,7 +142,7 @@ extension Shell {
         message.version = versionMessage()
         message.uptimeNanoseconds = now - started
         message.connections = UInt32(clientCount)
-        for pool in 0..<poolCount { message.pools.append(poolMessage(pool)) }
+        for pool in 0..<poolCount where !pools[pool].isRemoved { message.pools.append(poolMessage(pool)) }
         return message
     }
 
@@ -200,6 +205,7 @@ extension Shell {
     // MARK: - What the log hears
 
     mutating func publish(_ pool: Int, _ notice: Notice) {
+        if pools[pool].methodsDiffer, case .worker = notice { methodReviews.append(pool) }
         let name: Logger.Metadata = ["pool": "\(pools[pool].configuration.name)"]
         switch notice {
         case .worker(let worker, let phase, let cause):

@@ -65,6 +65,8 @@ extension Shell {
         guard !method.isWithdrawn else {
             return answer(index, header.id, .methodGone, "method number \(number) was withdrawn; see METHODS, or call by name")
         }
+        // Looked up anew only where the connection called another pool before, or the configuration has changed.
+        if !pools[pool].isOpen, connections[index].allowedPool != UInt16(pool), !allow(index, pool) { return refuseCaller(index, header.id, pool) }
         guard connections[index].callCount < Int32(configuration.callsPerConnection) else {
             return answer(
                 index, header.id, .quotaExceeded,
@@ -94,20 +96,30 @@ extension Shell {
     private mutating func refuseName(_ index: Int, _ header: Header, _ name: String) {
         let dot = name.firstIndex(of: ".")
         let poolName = dot.map { String(name[..<$0]) } ?? name
-        for pool in 0..<poolCount where pools[pool].configuration.name == poolName {
+        let caller = connections[index].access
+        if let pool = pool(named: poolName), !pools[pool].configuration.isReserved || caller == AccessTable.ownClass {
+            guard access.mayCall(caller, pools[pool].configuration) else { return refuseCaller(index, header.id, pool) }
             if pools[pool].methods.isEmpty {
                 let reason =
                     pools[pool].failure.isEmpty ? "no worker of pool \(poolName) is ready yet" : "pool \(poolName) cannot start: \(pools[pool].failure)"
                 return answer(index, header.id, .poolUnavailable, time: 1_000_000_000, reason)
             }
-            let known = Self.listed(pools[pool].methods.map(\.name))
+            let known = Self.listed(pools[pool].methods.filter { $0.number != 0 }.map(\.name))
             return answer(
                 index, header.id, .noSuchMethod,
                 "pool \(poolName) has no method \(dot == nil ? "without a name" : String(name[name.index(after: dot!)...])); it has: \(known)")
         }
         var names: [String] = []
-        for pool in 0..<poolCount { names.append(pools[pool].configuration.name) }
+        for pool in 0..<poolCount where !pools[pool].isRemoved && access.mayCall(caller, pools[pool].configuration) {
+            names.append(pools[pool].configuration.name)
+        }
         answer(index, header.id, .noSuchPool, "there is no pool \(poolName); there are: \(Self.listed(names)). A method is named pool.method")
+    }
+
+    private mutating func refuseCaller(_ index: Int, _ id: UInt64, _ pool: Int) {
+        let name = pools[pool].configuration.name
+        if faultLog.allows(now) { log.warning("call refused: its user may not call the pool", metadata: peer(index).merging(["pool": "\(name)"]) { $1 }) }
+        answer(index, id, .permissionDenied, "your user may not call pool \(name); `callers` of the pool in poold's configuration says who may")
     }
 
     /// Names for a message, not more than a reader wants.
@@ -144,7 +156,7 @@ extension Shell {
             return refuseConnection(index, .unsupportedVersion, "this poold speaks version 1, you \(hello.lowestVersion) to \(hello.highestVersion)")
         }
         connections[index].greeted = true
-        welcomeBody.withUnsafeBytes { appendFrame(index, Header(.welcome), $0) }
+        welcomeBody(connections[index].access).withUnsafeBytes { appendFrame(index, Header(.welcome), $0) }
         if isStopping { appendFrame(index, Header(.drain)) }
     }
 
@@ -157,32 +169,6 @@ extension Shell {
                 return
             }
             reference = context.pointee.next
-        }
-    }
-
-    // MARK: - Method numbers
-
-    mutating func rebuildWelcome() {
-        var entries: [MethodEntry] = []
-        for number in 0..<methodCount where !globalMethods[number].isWithdrawn { entries.append(entry(number)) }
-        welcomeBody =
-            Welcome(calls: UInt16(min(configuration.callsPerConnection, 65_535)), largestBody: UInt32(configuration.largestBody), methods: entries).encoded
-    }
-
-    private func entry(_ place: Int) -> MethodEntry {
-        let method = globalMethods[place]
-        let pool = Int(method.pool)
-        let known = pools[pool].methods[Int(method.method)]
-        return MethodEntry(number: UInt16(place + 1), codec: known.codec, flags: known.flags, name: "\(pools[pool].configuration.name).\(known.name)")
-    }
-
-    /// Tells every greeted caller of methods that came since `first`.
-    mutating func announce(from first: Int) {
-        guard methodCount > first else { return }
-        rebuildWelcome()
-        let body = MethodEntry.encoded((first..<methodCount).map { entry($0) })
-        for index in 0..<usedConnections where connections[index].role == .client && connections[index].greeted {
-            body.withUnsafeBytes { appendFrame(index, Header(.methods), $0) }
         }
     }
 }

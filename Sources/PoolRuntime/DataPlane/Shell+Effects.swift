@@ -38,11 +38,12 @@ extension Shell {
             case .publish(let notice): publish(pool, notice)
             case .stopped:
                 pools[pool].isStopped = true
+                if pools[pool].isRemoved { log.notice("pool is gone", metadata: ["pool": "\(pools[pool].configuration.name)"]) }
                 endWhenStopped()
             }
         }
         effects.removeAll()
-        pools[pool].deadline = pools[pool].machine.nextDeadline?.nanoseconds ?? .max
+        deadlines[pool] = pools[pool].machine.nextDeadline?.nanoseconds ?? .max
     }
 
     /// An outcome that is known at once: its effects follow those at hand.

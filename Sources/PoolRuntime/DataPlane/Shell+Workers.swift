@@ -36,6 +36,7 @@ extension Shell {
             guard let status = Status(rawValue: header.code) else { return workerBroke(index, "ERROR with unknown status \(header.code)") }
             replyHeader = header
             replyBody = body
+            if status == .noSuchMethod { sayMethodIsGone() }
             let kind: ReplyKind
             switch (status, header.time) {
             case (.cancelled, 0): kind = .unrunRevoked
@@ -63,36 +64,6 @@ extension Shell {
         case .result, .welcome, .call, .chunk, .cancel, .window, .release, .ping, .drain, .control, nil:
             workerBroke(index, "a worker does not send frame type \(header.type)")
         }
-    }
-
-    /// Set-up has succeeded: its method numbers, and methods that the pool has not seen.
-    private mutating func learn(_ pool: Int, _ worker: WorkerID, _ list: [MethodEntry]) {
-        let before = methodCount
-        var numbers: [UInt16] = []
-        for entry in list {
-            let method: UInt16
-            if let known = pools[pool].methodByName[entry.name] {
-                method = known
-            } else {
-                guard pools[pool].methods.count < PoolPolicy.maximumMethods, methodCount < Self.maximumMethods else {
-                    log.error("too many methods; the rest cannot be called", metadata: metadata(pool, worker))
-                    break
-                }
-                method = UInt16(pools[pool].methods.count)
-                globalMethods[methodCount] = GlobalMethod(pool: UInt16(pool), method: method, isWithdrawn: false)
-                methodCount += 1
-                pools[pool].methods.append(PoolMethod(name: entry.name, codec: entry.codec, flags: entry.flags, number: UInt16(methodCount)))
-                pools[pool].methodByName[entry.name] = method
-                methodNumbers["\(pools[pool].configuration.name).\(entry.name)"] = UInt16(methodCount)
-            }
-            while numbers.count <= Int(method) { numbers.append(0) }
-            numbers[Int(method)] = entry.number
-        }
-        pools[pool].workers[Int(worker.slot)].numbers = numbers
-        pools[pool].failure = ""
-        announce(from: before)
-        startEnded(pool, worker)
-        handle(pool, .workerReady(worker))
     }
 
     /// What it sends cannot be trusted any more.

@@ -8,7 +8,7 @@ struct PoolMethod {
     var name: String
     var codec: Codec
     var flags: UInt8
-    /// Its number for clients.
+    /// Its number for clients; 0: they do not know it, because not every serving worker has it yet, or none has it any more.
     var number: UInt16
 }
 
@@ -55,35 +55,74 @@ struct TemplateEntry {
     var childEnds: [Int32] = []
     /// Why it said that it cannot serve.
     var refusal = ""
+    /// It is ended because another one, of other code, takes its place at once.
+    var isReplaced = false
 }
 
 /// One pool: its machine and what the machine does not know.
 struct PoolEntry: ~Copyable {
-    let configuration: PoolConfiguration
+    var configuration: PoolConfiguration
     var machine: PoolMachine
-    let workers: UnsafeMutablePointer<WorkerEntry>
-    let workerCapacity: Int
+    private(set) var workers: UnsafeMutablePointer<WorkerEntry>
+    private(set) var workerCapacity: Int
     /// By `CallID.index`.
-    let contexts: UnsafeMutablePointer<CallContext>
-    let contextCapacity: Int
+    private(set) var contexts: UnsafeMutablePointer<CallContext>
+    private(set) var contextCapacity: Int
     var methods: [PoolMethod] = []
     var methodByName: [String: UInt16] = [:]
     /// Traceback of the last failed start; empty once a worker is ready.
     var failure = ""
     var template = TemplateEntry()
-    /// The machine's next deadline, ns; `.max`: none.
-    var deadline = UInt64.max
+    /// Every caller may call it.
+    var isOpen: Bool
+    /// Its workers do not all have the same methods: a reload is under way.
+    var methodsDiffer = false
+    /// No longer configured: it refuses calls, and its place is free once it has stopped.
+    var isRemoved = false
     var isStopped = false
+    /// What the module's file was when its workers were last started anew.
+    var fingerprint = ModuleFingerprint()
 
     init(configuration: PoolConfiguration, seed: UInt64) {
         self.configuration = configuration
+        isOpen = configuration.isOpen
         let policy = configuration.policy.clamped
         machine = PoolMachine(policy: policy, seed: seed)
-        workerCapacity = policy.maximumWorkers + policy.surge
+        workerCapacity = policy.workerSlots
         workers = UnsafeMutablePointer<WorkerEntry>.allocate(capacity: workerCapacity)
         workers.initialize(repeating: WorkerEntry(), count: workerCapacity)
-        contextCapacity = policy.maximumQueuedCalls + workerCapacity * policy.window
-        contexts = calloc(contextCapacity, MemoryLayout<CallContext>.stride)!.bindMemory(to: CallContext.self, capacity: contextCapacity)
+        contextCapacity = policy.callBound
+        contexts = Self.makeContexts(contextCapacity)
+    }
+
+    deinit {
+        workers.deinitialize(count: workerCapacity)
+        workers.deallocate()
+        free(contexts)
+    }
+
+    /// Zeroed pages that are not touched cost nothing.
+    private static func makeContexts(_ count: Int) -> UnsafeMutablePointer<CallContext> {
+        calloc(max(1, count), MemoryLayout<CallContext>.stride)!.bindMemory(to: CallContext.self, capacity: count)
+    }
+
+    /// Room for what the machine may hold under another policy; never less than before.
+    mutating func makeRoom(for policy: PoolPolicy) {
+        if policy.workerSlots > workerCapacity {
+            let larger = UnsafeMutablePointer<WorkerEntry>.allocate(capacity: policy.workerSlots)
+            larger.moveInitialize(from: workers, count: workerCapacity)
+            (larger + workerCapacity).initialize(repeating: WorkerEntry(), count: policy.workerSlots - workerCapacity)
+            workers.deallocate()
+            workers = larger
+            workerCapacity = policy.workerSlots
+        }
+        if policy.callBound > contextCapacity {
+            let larger = Self.makeContexts(policy.callBound)
+            memcpy(larger, contexts, contextCapacity * MemoryLayout<CallContext>.stride)
+            free(contexts)
+            contexts = larger
+            contextCapacity = policy.callBound
+        }
     }
 }
 

@@ -8,7 +8,7 @@ import PoolWire
 /// What an epoll event belongs to: kind in the top byte, 24 bits of generation, 32 bits of index.
 enum TokenKind: UInt64 {
     case listener = 1
-    case controlListener, connection, signal, spawnOutcome, output, template, timer
+    case controlListener, connection, signal, spawnOutcome, output, template, timer, reload
 
     func token(index: Int, generation: UInt32 = 0) -> UInt64 { rawValue << 56 | UInt64(generation & 0xFF_FFFF) << 32 | UInt64(index) }
 }
@@ -23,19 +23,20 @@ struct GlobalMethod: BitwiseCopyable {
 /// The loop: owns the machines, the workers and the connections; nothing else touches them.
 ///
 /// What belongs together stands in one file each: `+Connections` (accept, read, write, close), `+Clients` (frames of callers),
-/// `+Effects` (what the machines want done), `+Workers` (frames of workers), `+Processes` (birth and death), `+Templates`, `+Control`.
+/// `+Effects` (what the machines want done), `+Workers` (frames of workers), `+Methods` (what callers may call, and its numbers),
+/// `+Processes` (birth and death), `+Templates`, `+Pools` (pools come, change and go), `+Reload`, `+Access` (who may what), `+Control`.
 struct Shell: ~Copyable {
     static let scratchBytes = 256 << 10
     static let eventsPerTurn = 512
     static let maximumMethods = 65_535
     static let maximumControlConnections = 64
+    static let maximumPools = 256
+    /// Workers' sockets beyond those of the first configuration: room for pools that a reload adds or enlarges.
+    private static let spareWorkers = 8192
     /// Reads of a dead worker's socket, which holds what a socket buffer holds: a grandchild may go on writing.
     static let maximumLastReads = 64
 
-    let configuration: Configuration
-    /// Where it came from, and with which values: for `reload`, `config show` and `config diff`.
-    let source: ConfigurationSource
-    var loaded: LoadedConfiguration
+    var configuration: Configuration
     let log: Logger
     let spawner: SpawnService
     let started: UInt64
@@ -58,11 +59,13 @@ struct Shell: ~Copyable {
     /// Spent for one operator when no descriptor is left; -1: in use.
     var controlReserve: Int32
 
+    /// RLIMIT_NOFILE, raised as far as it goes.
+    let descriptorLimit: Int
     let scratch: UnsafeMutableRawPointer
     var blocks = BlockPool()
     let connections: UnsafeMutablePointer<Connection>
     let connectionCapacity: Int
-    let clientLimit: Int
+    var clientLimit: Int
     var clientCount = 0
     var controlCount = 0
     var usedConnections = 0
@@ -78,7 +81,12 @@ struct Shell: ~Copyable {
     var faultLog = LogAllowance()
 
     let pools: UnsafeMutablePointer<PoolEntry>
-    let poolCount: Int
+    /// Places at and above this one have never been used; those below hold a pool, or one that was removed.
+    var poolCount = 0
+    /// When each pool's machine has something to do, ns; `.max`: never. Side by side, for it is looked at in every turn.
+    let deadlines: UnsafeMutablePointer<UInt64>
+    /// When a template has something to do, at the earliest; 0: to be looked up.
+    var templateDeadline: UInt64 = 0
     var effects = EffectBuffer()
     var isCarryingOut = false
     /// Events that came up while effects were carried out.
@@ -89,7 +97,16 @@ struct Shell: ~Copyable {
     let globalMethods: UnsafeMutablePointer<GlobalMethod>
     var methodCount = 0
     var methodNumbers: [String: UInt16] = [:]
-    var welcomeBody: [UInt8] = []
+    /// WELCOME for each class of callers, made when it is first needed.
+    var welcomeBodies: [UInt16: [UInt8]] = [:]
+    /// Pools whose methods are to be reviewed at the end of the turn.
+    var methodReviews: [Int] = []
+    var access: AccessTable
+    let reloader: Reloader
+    /// Waiting for the file to be read; the first is being served.
+    var reloads: [ReloadRequest] = []
+    /// The configuration as it was read last, with where each value came from.
+    var loaded: LoadedConfiguration
 
     var identities: [UInt32: UInt16] = [:]
     /// Every process that poold made, by pid.
@@ -115,12 +132,13 @@ struct Shell: ~Copyable {
     var handover = Block()
 
     init(
-        loaded: LoadedConfiguration, source: ConfigurationSource, log: Logger, spawner: SpawnService, listener: Int32, controlListener: Int32,
-        guardPipe: Int32, guardProcess: Int32
+        loaded: LoadedConfiguration, reloader: Reloader, log: Logger, spawner: SpawnService, listener: Int32, controlListener: Int32, guardPipe: Int32,
+        guardProcess: Int32
     ) {
-        configuration = loaded.configuration
-        self.source = source
+        let configuration = loaded.configuration
+        self.configuration = configuration
         self.loaded = loaded
+        self.reloader = reloader
         self.log = log
         self.spawner = spawner
         self.listener = listener
@@ -138,11 +156,9 @@ struct Shell: ~Copyable {
         controlReserve = cpoold_open_null()
         scratch = malloc(Self.scratchBytes)!
         let limit = Int(cpoold_raise_descriptor_limit())
-        var workers = 0
-        for pool in configuration.pools { workers += pool.policy.clamped.maximumWorkers + pool.policy.clamped.surge }
-        // Callers must not take the descriptors that workers and operators need.
-        clientLimit = max(1, min(configuration.maximumConnections, limit - Self.reservedDescriptors(limit: limit, workers: workers)))
-        connectionCapacity = clientLimit + Self.maximumControlConnections + workers
+        descriptorLimit = limit
+        clientLimit = Self.clientLimit(configuration, descriptors: limit)
+        connectionCapacity = min(configuration.maximumConnections, limit) + Self.maximumControlConnections + Self.workerSlots(configuration) + Self.spareWorkers
         // Zeroed pages that are not touched cost nothing.
         connections = calloc(connectionCapacity, MemoryLayout<Connection>.stride)!.bindMemory(to: Connection.self, capacity: connectionCapacity)
         var ring = 1
@@ -151,16 +167,22 @@ struct Shell: ~Copyable {
         dirtyMask = ring - 1
         globalMethods = calloc(Self.maximumMethods, MemoryLayout<GlobalMethod>.stride)!.bindMemory(to: GlobalMethod.self, capacity: Self.maximumMethods)
         host = HostMachine(startingAtOnce: configuration.startingAtOnce)
-        poolCount = configuration.pools.count
-        pools = UnsafeMutablePointer<PoolEntry>.allocate(capacity: max(1, poolCount))
-        for (index, pool) in configuration.pools.enumerated() {
-            (pools + index).initialize(to: PoolEntry(configuration: pool, seed: now &+ UInt64(index)))
-        }
-        rebuildWelcome()
+        pools = UnsafeMutablePointer<PoolEntry>.allocate(capacity: Self.maximumPools)
+        deadlines = UnsafeMutablePointer<UInt64>.allocate(capacity: Self.maximumPools)
+        deadlines.initialize(repeating: .max, count: Self.maximumPools)
+        access = AccessTable(configuration)
         watch(signals, .signal)
+        watch(reloader.outcomeEvent, .reload)
         watch(timer, .timer)
         watch(spawner.outcomeEvent, .spawnOutcome)
         if controlListener >= 0 { watch(controlListener, .controlListener) }
+    }
+
+    private static func workerSlots(_ configuration: Configuration) -> Int { configuration.pools.reduce(0) { $0 + $1.policy.clamped.workerSlots } }
+
+    /// Callers must not take the descriptors that workers and operators need.
+    static func clientLimit(_ configuration: Configuration, descriptors limit: Int) -> Int {
+        max(1, min(configuration.maximumConnections, limit - reservedDescriptors(limit: limit, workers: workerSlots(configuration))))
     }
 
     /// What is not left to callers: poold's own, six of each worker, the control socket's; at most half of all.
@@ -172,10 +194,7 @@ struct Shell: ~Copyable {
 
     /// The loop thread's life.
     mutating func run() {
-        for pool in 0..<poolCount {
-            startTemplate(pool)
-            handle(pool, .timer)
-        }
+        for pool in configuration.pools { addPool(pool) }
         let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: Self.eventsPerTurn)
         while !isOver {
             armTimer()
@@ -194,7 +213,8 @@ struct Shell: ~Copyable {
     /// deadline at hand is that of a call which is answered long before, and arming costs more than waking once too often.
     private mutating func armTimer() {
         var next = UInt64.max
-        for pool in 0..<poolCount { next = min(next, pools[pool].deadline, pools[pool].template.restartAt, pools[pool].template.answerBy) }
+        for pool in 0..<poolCount { next = min(next, deadlines[pool]) }
+        next = min(next, templateDeadline)
         if !isListening && listener >= 0 { next = min(next, openAt) }
         guard next < armedAt else { return }
         armedAt = next
@@ -226,17 +246,16 @@ struct Shell: ~Copyable {
         case .spawnOutcome: takeOutcomes()
         case .output: readOutput(index, generation)
         case .template: readTemplate(index)
+        case .reload: takeReload()
         case nil: return
         }
     }
 
     /// The end of a turn: timers, then one write for each connection that has something to say.
     private mutating func turn() {
-        for pool in 0..<poolCount {
-            if pools[pool].deadline <= now { handle(pool, .timer) }
-            if pools[pool].template.restartAt <= now { startTemplate(pool) }
-            if pools[pool].template.answerBy <= now { templateHangs(pool) }
-        }
+        for pool in 0..<poolCount where deadlines[pool] <= now { handle(pool, .timer) }
+        if templateDeadline <= now { tendTemplates() }
+        if !methodReviews.isEmpty { reviewDueMethods() }
         if !isListening && listener >= 0 { openWhenReady() }
         takeUpStalled()
         flushDirty()
@@ -245,7 +264,8 @@ struct Shell: ~Copyable {
     /// Who calls before the first worker is there would learn no method: they wait in the listen queue.
     private mutating func openWhenReady() {
         var all = true
-        for pool in 0..<poolCount where pools[pool].methods.isEmpty && pools[pool].failure.isEmpty && pools[pool].configuration.policy.workers > 0 {
+        for pool in 0..<poolCount
+        where !pools[pool].isRemoved && pools[pool].methods.isEmpty && pools[pool].failure.isEmpty && pools[pool].configuration.policy.workers > 0 {
             all = false
         }
         guard all || now >= openAt else { return }
@@ -261,6 +281,7 @@ struct Shell: ~Copyable {
             case 0: return
             case SIGCHLD: reapChildren()
             case SIGTERM, SIGINT: stop()
+            case SIGHUP: requestReload(nil)
             default: continue
             }
         }
@@ -313,7 +334,7 @@ struct Shell: ~Copyable {
         if !postponed.isEmpty { handlePostponed() }
     }
 
-    private mutating func handlePostponed() {
+    mutating func handlePostponed() {
         var at = 0
         isCarryingOut = true
         while at < postponed.count {

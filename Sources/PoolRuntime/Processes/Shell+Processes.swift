@@ -90,7 +90,7 @@ extension Shell {
         let order = SpawnOrder(
             ticket: ticket, path: configuration.python, arguments: [configuration.python, "-m", "poold.worker", configuration.module],
             environment: environment(pool, ["POOLD_SLOT=\(worker.slot)", "POOLD_GENERATION=\(worker.generation)"]),
-            descriptors: [-1, child[2], child[3], child[0], child[1], entry.pointee.stack])
+            descriptors: [-1, child[2], child[3], child[0], child[1], entry.pointee.stack], directory: configuration.directory)
         orders[ticket] = .worker(pool: pool, worker)
         if !spawner.submit(order) {
             orders[ticket] = nil
@@ -103,17 +103,21 @@ extension Shell {
         let configuration = pools[pool].configuration
         var result: [String] = []
         var pythonPath = configuration.pythonPath
+        if let own = configuration.environment["PYTHONPATH"] { pythonPath.append(own) }
         var at = environ
         while let entry = at.pointee {
             let text = String(cString: entry)
             if text.hasPrefix("PYTHONPATH=") {
                 pythonPath.append(String(text.dropFirst("PYTHONPATH=".count)))
+            } else if let equals = text.firstIndex(of: "="), configuration.environment[String(text[..<equals])] != nil {
+                // The pool's own comes below.
             } else if !text.hasPrefix("POOLD_") && !text.hasPrefix("NOTIFY_SOCKET=") && !text.hasPrefix("LISTEN_") {
                 result.append(text)
             }
             at += 1
         }
         if !pythonPath.isEmpty { result.append("PYTHONPATH=" + pythonPath.joined(separator: ":")) }
+        for (name, value) in configuration.environment.sorted(by: { $0.key < $1.key }) where name != "PYTHONPATH" { result.append("\(name)=\(value)") }
         result.append("POOLD_POOL=\(configuration.name)")
         return result + extra
     }
@@ -172,14 +176,20 @@ extension Shell {
 
     func text(of error: Int32) -> String { String(cString: strerror(error)) }
 
-    /// With new descriptors: an unreported fork may hold the old ones until it sees them close.
     mutating func respawnCold(_ pool: Int, _ worker: WorkerID) {
+        if renewDescriptors(pool, worker) { spawnCold(pool, worker) }
+    }
+
+    /// An unreported fork may hold the old descriptors until it sees them close. False: there is no such worker any more, or no
+    /// descriptors are left and its start has failed.
+    mutating func renewDescriptors(_ pool: Int, _ worker: WorkerID) -> Bool {
         let entry = pools[pool].workers + Int(worker.slot)
-        guard entry.pointee.generation == worker.generation, entry.pointee.socket >= 0 else { return }
+        guard entry.pointee.generation == worker.generation, entry.pointee.socket >= 0 else { return false }
         discard(entry)
         let isMade = makeDescriptors(entry)
         entry.pointee.generation = worker.generation
-        if isMade { spawnCold(pool, worker) } else { fail(pool, worker, EMFILE) }
+        if !isMade { fail(pool, worker, EMFILE) }
+        return isMade
     }
 
     // MARK: - Death

@@ -8,8 +8,10 @@ import PoolWire
 extension Shell {
     /// Starts a pool's template, at first and after it died. Meanwhile workers wait for it, or start cold once it has failed.
     mutating func startTemplate(_ pool: Int) {
+        templateDeadline = 0
         pools[pool].template.restartAt = .max
-        guard pools[pool].configuration.usesTemplate, pools[pool].template.pid == 0, pools[pool].template.ticket == 0, !isStopping else { return }
+        guard pools[pool].configuration.usesTemplate, pools[pool].template.pid == 0, pools[pool].template.ticket == 0, !isStopping, !pools[pool].isRemoved
+        else { return }
         var pair: [Int32] = [-1, -1]
         guard socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &pair) == 0 else {
             return templateFailed(pool, text(of: errno))
@@ -30,7 +32,7 @@ extension Shell {
         let configuration = pools[pool].configuration
         let order = SpawnOrder(
             ticket: ticket, path: configuration.python, arguments: [configuration.python, "-m", "poold.template", configuration.module],
-            environment: environment(pool, []), descriptors: [-1, ends[0][1], ends[1][1], pair[1]])
+            environment: environment(pool, []), descriptors: [-1, ends[0][1], ends[1][1], pair[1]], directory: configuration.directory)
         pools[pool].template.control = pair[0]
         pools[pool].template.output = [OutputCapture(descriptor: ends[0][0], stream: "stdout"), OutputCapture(descriptor: ends[1][0], stream: "stderr")]
         pools[pool].template.childEnds = [pair[1], ends[0][1], ends[1][1]]
@@ -52,6 +54,7 @@ extension Shell {
         pools[pool].template.childEnds = []
         guard outcome.pid > 0 else {
             discardTemplate(pool)
+            if pools[pool].template.isReplaced { return startReplacement(pool, []) }
             templateFailed(pool, "\(outcome.step): \(text(of: outcome.error))")
             return
         }
@@ -62,7 +65,8 @@ extension Shell {
         for stream in 0..<2 {
             watch(pools[pool].template.output[stream].descriptor, .output, index: OutputPlace(pool: pool, slot: 0, stream: stream, isTemplate: true).packed)
         }
-        if isStopping { stopTemplate(pool) }
+        // While it was made, something may have changed.
+        if isStopping || pools[pool].isRemoved || pools[pool].template.isReplaced { stopTemplate(pool) }
     }
 
     private mutating func discardTemplate(_ pool: Int) {
@@ -80,15 +84,14 @@ extension Shell {
         pools[pool].template.state = .failed
         pools[pool].template.failures += 1
         let wait = min(UInt64(200_000_000) << UInt64(min(pools[pool].template.failures, 8)), 30_000_000_000)
-        if !isStopping {
+        if !isStopping && !pools[pool].isRemoved {
             pools[pool].template.restartAt = now + wait
+            templateDeadline = 0
             log.warning(
                 "template is gone; workers start cold until it is back",
                 metadata: ["pool": "\(pools[pool].configuration.name)", "reason": "\(reason)", "retry_milliseconds": "\(wait / 1_000_000)"])
         }
-        let waiting = pools[pool].template.waiting
-        pools[pool].template.waiting = []
-        for worker in waiting { spawnCold(pool, worker) }
+        startWaitingCold(pool)
     }
 
     // MARK: - Forking
@@ -106,6 +109,7 @@ extension Shell {
             spawnCold(pool, worker)
             return
         }
+        templateDeadline = 0
         if pools[pool].template.asked.isEmpty { pools[pool].template.answerBy = now + pools[pool].configuration.policy.startTimeout }
         pools[pool].template.asked.append(worker)
         pendingForks += 1
@@ -156,6 +160,7 @@ extension Shell {
         guard let at = pools[pool].template.asked.firstIndex(of: worker) else { return }
         pools[pool].template.asked.remove(at: at)
         pendingForks -= 1
+        templateDeadline = 0
         pools[pool].template.answerBy = pools[pool].template.asked.isEmpty ? .max : now + pools[pool].configuration.policy.startTimeout
         guard pools[pool].workers[Int(slot)].generation == generation, pools[pool].workers[Int(slot)].socket >= 0 else { return }
         if message[0] == UInt8(ascii: "E") {
@@ -181,6 +186,60 @@ extension Shell {
         guard pools[pool].template.pid > 0 else { return }
         pools[pool].template.refusal = "it did not answer within \(pools[pool].configuration.policy.startTimeout / 1_000_000_000) s"
         Glibc.kill(pools[pool].template.pid, SIGKILL)
+    }
+
+    /// What is due of templates, and when the next thing is.
+    mutating func tendTemplates() {
+        templateDeadline = .max
+        for pool in 0..<poolCount {
+            if pools[pool].template.restartAt <= now { startTemplate(pool) }
+            if pools[pool].template.answerBy <= now { templateHangs(pool) }
+        }
+        templateDeadline = .max
+        for pool in 0..<poolCount { templateDeadline = min(templateDeadline, pools[pool].template.restartAt, pools[pool].template.answerBy) }
+    }
+
+    // MARK: - Another one in its place
+
+    /// Ends the template and starts one that imports what is there now. Workers that are wanted meanwhile wait for it.
+    mutating func replaceTemplate(_ pool: Int) {
+        pools[pool].template.failures = 0
+        if pools[pool].template.pid > 0 || pools[pool].template.ticket != 0 {
+            pools[pool].template.isReplaced = true
+            if pools[pool].configuration.usesTemplate { pools[pool].template.state = .starting }
+            stopTemplate(pool)
+        } else {
+            if !pools[pool].configuration.usesTemplate { pools[pool].template.state = .off }
+            startTemplate(pool)
+        }
+    }
+
+    /// The old one has ended.
+    private mutating func startReplacement(_ pool: Int, _ asked: [WorkerID]) {
+        pools[pool].template.isReplaced = false
+        pools[pool].template.refusal = ""
+        pools[pool].template.failures = 0
+        let waiting = pools[pool].template.waiting
+        pools[pool].template.waiting = []
+        if pools[pool].configuration.usesTemplate {
+            pools[pool].template.state = .starting
+            startTemplate(pool)
+            // A fork that was not reported may hold the old descriptors until it sees them close.
+            for worker in asked { if renewDescriptors(pool, worker) { pools[pool].template.waiting.append(worker) } }
+            pools[pool].template.waiting += waiting
+            if pools[pool].template.state == .failed { startWaitingCold(pool) }
+        } else {
+            pools[pool].template.state = .off
+            for worker in asked { respawnCold(pool, worker) }
+            for worker in waiting { spawnCold(pool, worker) }
+        }
+        endWhenStopped()
+    }
+
+    private mutating func startWaitingCold(_ pool: Int) {
+        let waiting = pools[pool].template.waiting
+        pools[pool].template.waiting = []
+        for worker in waiting { spawnCold(pool, worker) }
     }
 
     mutating func stopTemplate(_ pool: Int) {
@@ -217,6 +276,7 @@ extension Shell {
         let asked = pools[pool].template.asked
         pools[pool].template.asked = []
         pendingForks -= asked.count
+        if pools[pool].template.isReplaced { return startReplacement(pool, asked) }
         for worker in asked { respawnCold(pool, worker) }
         let refusal = pools[pool].template.refusal
         pools[pool].template.refusal = ""

@@ -10,6 +10,8 @@ struct SpawnOrder: Sendable {
     var environment: [String]
     /// Become 0, 1, 2 … in the child; -1: /dev/null. The loop keeps them open until the outcome is there.
     var descriptors: [Int32]
+    /// nil: poold's own.
+    var directory: String?
 }
 
 struct SpawnOutcome: Sendable {
@@ -99,7 +101,11 @@ final class SpawnService: Sendable {
                         request.envp = UnsafePointer(environment.baseAddress)
                         request.descriptors = descriptors.baseAddress
                         request.descriptor_count = Int32(descriptors.count)
-                        return cpoold_spawn(&request, &error, &step)
+                        guard let directory = order.directory else { return cpoold_spawn(&request, &error, &step) }
+                        return directory.withCString { directory in
+                            request.directory = directory
+                            return cpoold_spawn(&request, &error, &step)
+                        }
                     }
                 }
             }

@@ -1,0 +1,159 @@
+import Logging
+import PoolConfig
+import PoolCore
+import PoolProtocol
+import PoolWire
+import SwiftProtobuf
+
+/// Who asked for a reload.
+struct ReloadRequest {
+    /// A control connection that waits for the result; -1: SIGHUP.
+    var connection = -1
+    var generation: UInt32 = 0
+    var id: UInt64 = 0
+    /// Only say what would be done.
+    var isDryRun = false
+}
+
+/// Another configuration while poold runs: all of it, or none if anything in it is wrong.
+extension Shell {
+    /// Reloads that may wait for the one at hand.
+    static let maximumReloads = 16
+
+    /// OPERATION_RELOAD; answered when the file has been read.
+    mutating func reload(_ index: Int, _ header: Header, _ body: [UInt8]) throws {
+        let request = try Poold_V1_ReloadRequest(serializedBytes: body)
+        requestReload(ReloadRequest(connection: index, generation: connections[index].generation, id: header.id, isDryRun: request.dryRun))
+    }
+
+    mutating func requestReload(_ request: ReloadRequest?) {
+        let request = request ?? ReloadRequest()
+        guard !isStopping else { return refuseReload(request, "poold is stopping") }
+        guard reloads.count < Self.maximumReloads else { return refuseReload(request, "\(Self.maximumReloads) reloads wait already; try again later") }
+        reloads.append(request)
+        if reloads.count == 1 { startReload() }
+    }
+
+    private mutating func startReload() {
+        if reloader.start() { return }
+        refuseReload(reloads.removeFirst(), "no thread could be made to read the configuration; try again later")
+    }
+
+    private mutating func refuseReload(_ request: ReloadRequest, _ reason: String) {
+        log.error("configuration is not reloaded", metadata: ["reason": "\(reason)"])
+        var result = Poold_V1_ReloadResult()
+        result.errors = [reason]
+        answer(request, result)
+    }
+
+    /// The file has been read.
+    mutating func takeReload() {
+        guard let read = reloader.take(), !reloads.isEmpty else { return }
+        let request = reloads.removeFirst()
+        var result = Poold_V1_ReloadResult()
+        switch read {
+        case .refused(let problems):
+            for problem in problems { log.error("configuration is not reloaded", metadata: ["problem": "\(problem)"]) }
+            result.errors = problems.map { "\($0)" }
+        case .loaded(let read):
+            if let reason = reasonAgainst(read.configuration) {
+                log.error("configuration is not reloaded", metadata: ["problem": "\(reason)"])
+                result.errors = [reason]
+            } else {
+                let changes = changes(to: read)
+                result.changes = changes.map(Self.message)
+                if !request.isDryRun { take(read, changes) }
+            }
+        }
+        answer(request, result)
+        if !reloads.isEmpty { startReload() }
+    }
+
+    private mutating func answer(_ request: ReloadRequest, _ result: Poold_V1_ReloadResult) {
+        let index = request.connection
+        guard index >= 0, connections[index].role == .control, connections[index].generation == request.generation else { return }
+        guard let bytes: [UInt8] = try? result.serializedBytes() else { return }
+        bytes.withUnsafeBytes { appendFrame(index, Header(.control, code: UInt16(Poold_V1_Operation.reload.rawValue), id: request.id), $0) }
+    }
+
+    private static func message(_ change: ConfigurationChange) -> Poold_V1_ConfigurationChange {
+        var message = Poold_V1_ConfigurationChange()
+        message.key = change.key
+        message.old = change.old
+        message.new = change.new
+        message.effect = "\(change.effect)"
+        return message
+    }
+
+    // MARK: - What changes
+
+    /// What is right in itself but has no place in this process.
+    private func reasonAgainst(_ configuration: Configuration) -> String? {
+        var free = Self.maximumPools - poolCount
+        for pool in 0..<poolCount where pools[pool].isRemoved && pools[pool].isStopped { free += 1 }
+        var added = 0
+        for wanted in configuration.pools where pool(named: wanted.name) == nil { added += 1 }
+        return added > free ? "\(added) pools are added, and there is room for \(free); pools that were removed free theirs once their calls have ended" : nil
+    }
+
+    /// What differs from what runs, with the modules whose files have changed.
+    private func changes(to read: LoadedConfiguration) -> [ConfigurationChange] {
+        var changes = ConfigurationDifference.changes(from: loaded, to: read)
+        for wanted in read.configuration.pools {
+            guard let pool = pool(named: wanted.name), pools[pool].configuration.module == wanted.module, hasChangedOnDisk(pool) else { continue }
+            changes.append(ConfigurationChange(key: "pools.\(wanted.name).module", old: wanted.module, new: "changed on disk", effect: .recycle))
+        }
+        return changes
+    }
+
+    private func hasChangedOnDisk(_ pool: Int) -> Bool {
+        let now = ModuleFingerprint(module: pools[pool].configuration.module)
+        return now.isKnown && now != pools[pool].fingerprint
+    }
+
+    // MARK: - Doing it
+
+    private mutating func take(_ read: LoadedConfiguration, _ changes: [ConfigurationChange]) {
+        let old = configuration
+        var new = read.configuration
+        // What needs a restart stays as it is.
+        new.socketPath = old.socketPath
+        new.socketMode = old.socketMode
+        new.controlPath = old.controlPath
+        new.canary = old.canary
+        new.maximumConnections = old.maximumConnections
+        new.pools += old.pools.filter(\.isReserved)
+        configuration = new
+        loaded = read
+        clientLimit = Self.clientLimit(new, descriptors: descriptorLimit)
+        host.startingAtOnce = new.startingAtOnce
+        access.configure(new)
+        for pool in 0..<poolCount where !pools[pool].isRemoved {
+            if !new.pools.contains(where: { $0.name == pools[pool].configuration.name }) { removePool(pool) }
+        }
+        for wanted in new.pools {
+            if let pool = pool(named: wanted.name) { update(pool, to: wanted) } else { addPool(wanted) }
+        }
+        forgetAccess()
+        spawnGranted()
+        report(changes)
+    }
+
+    private mutating func update(_ pool: Int, to wanted: PoolConfiguration) {
+        let old = pools[pool].configuration
+        let startsAnew = wanted.needsNewWorkers(after: old) || hasChangedOnDisk(pool)
+        guard wanted != old || startsAnew else { return }
+        changePool(pool, to: wanted, startsAnew: startsAnew)
+    }
+
+    private func report(_ changes: [ConfigurationChange]) {
+        for change in changes where change.effect == .restart {
+            log.warning(
+                "a changed key takes effect when poold is started again",
+                metadata: ["key": "\(change.key)", "old": "\(change.old)", "new": "\(change.new)"])
+        }
+        log.notice(
+            "configuration reloaded",
+            metadata: ["changes": "\(changes.count)", "file": "\(configuration.file ?? "none")"])
+    }
+}
