@@ -24,6 +24,7 @@ struct PoolDraft {
 /// Files and options → one configuration, or every problem of theirs.
 struct ConfigurationLoader {
     static let maximumPools = 256
+    static let maximumPoolFiles = 1024
 
     var context = ReadContext()
     var configuration = Configuration(socketPath: "", controlPath: "", pools: [])
@@ -108,6 +109,9 @@ struct ConfigurationLoader {
         case nil: return
         case .failure(let reason): context.problems.add(Place(file: folder), found: "a folder that cannot be read: \(reason.text)")
         case .success(let names):
+            guard names.count <= Self.maximumPoolFiles else {
+                return context.problems.add(Place(file: folder), found: "\(names.count) files", allowed: "at most \(Self.maximumPoolFiles)")
+            }
             for name in names {
                 for entry in entries("\(folder)/\(name)") ?? [] { named.append((entry, "pools.")) }
             }

@@ -46,7 +46,9 @@ package struct ConfigurationProblem: Error, Sendable, Equatable, CustomStringCon
     /// One line: `poold.yaml:12: pools.text.workers: found "many", allowed: a whole number from 0 to 448`
     package var description: String {
         var line = place.text + ": "
-        if !key.isEmpty { line += key + ": " }
+        // A key is whatever stands in the file: it must not break the line, nor fill it.
+        let isPlain = key.utf8.count <= 200 && !key.unicodeScalars.contains { $0.properties.generalCategory == .control }
+        if !key.isEmpty { line += (isPlain ? key : quoted(key)) + ": " }
         line += "found " + found
         if !allowed.isEmpty { line += ", allowed: " + allowed }
         if !hint.isEmpty { line += "; " + hint }

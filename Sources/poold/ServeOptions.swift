@@ -30,7 +30,8 @@ struct ServeOptions: ParsableArguments {
     var pythonPath: [String] = []
 
     @Option(
-        help: ArgumentHelp("Fork workers from a process that has imported the module (on), or start each from nothing (off). Default: on.", valueName: "on|off"))
+        help: ArgumentHelp("Fork workers from a process that has imported the module (on), or start each from nothing (off). Default: on.", valueName: "on|off")
+    )
     var template: Switch?
 
     @Option(help: ArgumentHelp("Calls a worker may hold, running and sent ahead, 1 to 64. 1 sends nothing ahead. Default: 16.", valueName: "calls"))

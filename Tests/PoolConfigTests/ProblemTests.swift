@@ -30,7 +30,7 @@ import Testing
         #expect(
             problems == [
                 "poold.yaml:2: daemon.socket_mode: found \"0999\", allowed: an octal mode from 0600 to 0777",
-                "poold.yaml:3: daemon.shutdown_limit: found \"soon\", allowed: a span from 0s to 24h, like 10s, 200ms, 5m, 1h or seconds",
+                "poold.yaml:3: daemon.shutdown_limit: found \"soon\", allowed: a span from 0s to 24h; write it like 10s, 200ms, 5m, 1h, or as seconds",
                 "poold.yaml:5: log.level: found \"infos\", allowed: trace, debug, info, notice, warning, error; did you mean \"info\"?",
                 "poold.yaml:9: pools.text.workers: found \"many\", allowed: a whole number from 0 to 448",
                 "poold.yaml:10: pools.text.wokers: found an unknown key; did you mean \"workers\"?",
@@ -59,7 +59,7 @@ import Testing
             """)
         #expect(
             problems == [
-                "poold.yaml:2: limits.max_body: found \"64MB\", allowed: a size from 1KiB to 1GiB, like 64MiB, 256KiB or bytes",
+                "poold.yaml:2: limits.max_body: found \"64MB\", allowed: a size from 1KiB to 1GiB; write it like 64MiB, 256KiB, or as bytes",
                 "poold.yaml:3: limits.max_connections: found \"5\", allowed: a whole number from 1 to 1000000; write it without quotes",
                 "poold.yaml:4: roles: found a list, allowed: a mapping of look, operate",
                 "poold.yaml:6: defaults.template: found \"perhaps\", allowed: true or false",
@@ -111,7 +111,10 @@ import Testing
     }
 
     @Test func nestingIsBounded() {
-        #expect(bench.problems("pools: " + String(repeating: "[", count: 900_000)) == ["poold.yaml:1: found more than 32 levels of nesting, allowed: at most so many"])
+        #expect(
+            bench.problems("pools: " + String(repeating: "[", count: 900_000)) == [
+                "poold.yaml:1: found more than 32 levels of nesting, allowed: at most so many"
+            ])
     }
 
     @Test func syntaxHasALine() {
@@ -179,7 +182,8 @@ import Testing
 
     @Test func strangersAndPrograms() {
         let problems = bench.problems(
-            "roles:\n  look: [root, 0, \"*\", \"@0\", nobody-of-that-name]\n  operate: [\"@nobody-of-that-name\"]\ndefaults:\n  python: no-python-of-that-name\n")
+            "roles:\n  look: [root, 0, \"*\", \"@0\", nobody-of-that-name]\n  operate: [\"@nobody-of-that-name\"]\ndefaults:\n  python: no-python-of-that-name\n"
+        )
         #expect(problems.count == 3)
         #expect(problems.first?.hasSuffix("; this machine knows no user \"nobody-of-that-name\"") == true)
         #expect(problems.dropFirst().first?.hasSuffix("; this machine knows no group \"nobody-of-that-name\"") == true)

@@ -62,8 +62,12 @@ import Testing
     /// No text makes the reader crash or say nothing; every problem fits on one line.
     @Test(arguments: 0..<4) func mutationsGiveAConfigurationOrProblems(_ seed: UInt64) throws {
         let page = Array(
-            try Self.text().replacing("pools: {}", with: "pools:\n  text: {module: a.b, warm: [{call: x, arguments: {a: [1, \"b\"]}}]}\n  b:\n    module: c").utf8)
-        let pieces = ["*a", "&a ", "!!str ", "\"", "'", "[", "]", "{", "}", ": ", "- ", "\n", "\t", "  ", "? ", "|\n", "---\n", "\u{FEFF}", "99999999999999999999", "null", "# ", "<<: "]
+            try Self.text().replacing("pools: {}", with: "pools:\n  text: {module: a.b, warm: [{call: x, arguments: {a: [1, \"b\"]}}]}\n  b:\n    module: c")
+                .utf8)
+        let pieces = [
+            "*a", "&a ", "!!str ", "\"", "'", "[", "]", "{", "}", ": ", "- ", "\n", "\t", "  ", "? ", "|\n", "---\n", "\u{FEFF}", "99999999999999999999",
+            "null", "# ", "<<: ",
+        ]
         let bench = Bench()
         var state = seed &* 0x9E37_79B9_7F4A_7C15 &+ 1
         func random(_ bound: Int) -> Int {

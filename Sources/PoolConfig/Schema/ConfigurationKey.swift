@@ -118,10 +118,11 @@ extension ConfigurationKey {
         _ name: String, _ path: any WritableKeyPath<Root, Nanoseconds> & Sendable, _ range: ClosedRange<Nanoseconds>, _ about: String,
         _ effect: ChangeEffect = .live
     ) -> Self {
-        let allowed = "a span from \(SpanText.text(range.lowerBound)) to \(SpanText.text(range.upperBound)), like 10s, 200ms, 5m, 1h or seconds"
+        let allowed = "a span from \(SpanText.text(range.lowerBound)) to \(SpanText.text(range.upperBound))"
         return Self(name, allowed: allowed, effect: effect, about: about) { node, context, root in
             guard let text = context.plain(node) else { return }
-            guard let value = SpanText.nanoseconds(text), range.contains(value) else { return context.refuse(node) }
+            guard let value = SpanText.nanoseconds(text) else { return context.refuse(node, hint: "write it like 10s, 200ms, 5m, 1h, or as seconds") }
+            guard range.contains(value) else { return context.refuse(node) }
             root[keyPath: path] = value
         } show: {
             SpanText.text($0[keyPath: path])
@@ -131,10 +132,11 @@ extension ConfigurationKey {
     static func size<Number: FixedWidthInteger & Sendable>(
         _ name: String, _ path: any WritableKeyPath<Root, Number> & Sendable, _ range: ClosedRange<UInt64>, _ about: String, _ effect: ChangeEffect = .live
     ) -> Self {
-        let allowed = "a size from \(SizeText.text(range.lowerBound)) to \(SizeText.text(range.upperBound)), like 64MiB, 256KiB or bytes"
+        let allowed = "a size from \(SizeText.text(range.lowerBound)) to \(SizeText.text(range.upperBound))"
         return Self(name, allowed: allowed, effect: effect, about: about) { node, context, root in
             guard let text = context.plain(node) else { return }
-            guard let bytes = SizeText.bytes(text), range.contains(bytes), let value = Number(exactly: bytes) else { return context.refuse(node) }
+            guard let bytes = SizeText.bytes(text) else { return context.refuse(node, hint: "write it like 64MiB, 256KiB, or as bytes") }
+            guard range.contains(bytes), let value = Number(exactly: bytes) else { return context.refuse(node) }
             root[keyPath: path] = value
         } show: {
             SizeText.text(UInt64($0[keyPath: path]))

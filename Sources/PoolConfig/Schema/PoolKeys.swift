@@ -43,7 +43,7 @@ extension ConfigurationKey where Root == PoolConfiguration {
             "A running call's budget is over: interrupt it; also replace its worker; or let it finish unheard."),
         .span("overrun.hang_after", \.policy.hangAfter, millisecond...year, "A worker that does not return from an interrupted call within this is replaced."),
         .whole("overrun.max_kills", \.policy.killAllowance, 1...65_536, "Kills of hung workers at once."),
-        .span("overrun.kill_interval", \.policy.killRefill, 0...24 * hour, "One more is allowed after each of these."),
+        .span("overrun.kill_interval", \.policy.killRefill, 0...24 * hour, "One more is allowed after each of these; 0s: no limit."),
     ]
 
     private static let life: [ConfigurationKey<PoolConfiguration>] = [
