@@ -46,6 +46,10 @@ struct SimulatedWorker {
     var ignoresTerm = false
     var isStubborn = false
     var isStalled = false
+    /// What reached it while it was stopped: it takes effect when the process goes on, as signals do.
+    var pendingTerminate = false
+    var pendingInterrupt: UInt64 = 0
+    var pendingPing = false
     var isDying = false
     var scribbles = false
     /// Its socket is gone from poold's loop.

@@ -62,10 +62,11 @@ extension Simulation {
         // A call that was given up may, by `finish`, keep its worker for ever.
         guard wanted > 0, policy.overrun != .finish || hasIdleWorker else { return }
         for _ in 0..<20_000 {
-            if circuit != .open && hasIdleWorker { break }
+            if circuit != .open && hasIdleWorker && !hidesAFault { break }
             guard hasSomethingDue else { break }
             try step()
         }
+        if hidesAFault { throw fail("nobody finds out that an idle worker has stopped or died") }
         let served = counters.results + counters.errors + counters.timeouts + counters.cancelled + counters.abandoned
         try arrive(
             Arrival(identity: IdentityID(index: 0), method: MethodID(index: 0), budget: .max, bodyBytes: 0, bodyHash: machine.wantsBodyHash ? 7777 : 0),
@@ -78,6 +79,12 @@ extension Simulation {
             throw fail("all is well and a call is not served; the circuit is \(circuit)")
         }
         totals[.probesServed] += 1
+    }
+
+    /// An idle worker from before the calm that has stopped or is about to die: until that comes to light all is not well.
+    private var hidesAFault: Bool {
+        for worker in workers where worker.phase == .ready && worker.outstanding == 0 && (worker.isDying || worker.isStalled) { return true }
+        return false
     }
 
     mutating func shutDown() throws(Violation) {

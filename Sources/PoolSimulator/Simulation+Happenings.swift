@@ -65,6 +65,7 @@ extension Simulation {
         case .resumeProcess(let worker):
             guard let slot = simulated(worker), workers[slot].isStalled else { return }
             workers[slot].isStalled = false
+            takePending(slot)
             work(slot)
         case .cancel(let call):
             if let serial = live(call) { calls[serial].isCancelled = true }

@@ -150,7 +150,19 @@ extension Simulation {
         end(id(slot), .status(0), after: span(random.chance(10) && !isCalm ? 9 : -2))
     }
 
+    /// Signals and PING wait for a stopped process and reach it when it goes on.
+    mutating func takePending(_ slot: Int) {
+        let (terminate, interrupt, ping) = (workers[slot].pendingTerminate, workers[slot].pendingInterrupt, workers[slot].pendingPing)
+        workers[slot].pendingTerminate = false
+        workers[slot].pendingInterrupt = 0
+        workers[slot].pendingPing = false
+        if terminate { receiveTerminate(slot) }
+        if interrupt > 0 { receiveInterrupt(slot, interrupt) }
+        if ping { receivePing(slot) }
+    }
+
     mutating func receiveTerminate(_ slot: Int) {
+        if workers[slot].isStalled { workers[slot].pendingTerminate = true }
         guard heeds(slot) else { return }
         if workers[slot].ignoresTerm {
             totals[.termIgnored] += 1
@@ -161,6 +173,7 @@ extension Simulation {
 
     /// SIGUSR1: raises `Cancelled` in the main thread if the page still names that call.
     mutating func receiveInterrupt(_ slot: Int, _ number: UInt64) {
+        if workers[slot].isStalled { workers[slot].pendingInterrupt = number }
         guard heeds(slot), workers[slot].running == number else { return }
         if workers[slot].isStubborn {
             totals[.interruptSwallowed] += 1
@@ -170,6 +183,7 @@ extension Simulation {
     }
 
     mutating func receivePing(_ slot: Int) {
+        if workers[slot].isStalled { workers[slot].pendingPing = true }
         guard heeds(slot), workers[slot].life == .serving, !strikes(perMille: world.faults.workerStallPerMille * 4) else { return }
         if strikes(perMille: world.faults.workerStallPerMille) { return stall(slot) }
         agenda.add(.pong(id(slot)), at: now + span(-4))
