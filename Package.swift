@@ -66,7 +66,8 @@ let package = Package(
         .executableTarget(
             name: "poolbench",
             dependencies: [
-                "CPoold", "PoolWire",
+                "CPoold", "PoolClient", "PoolProtocol", "PoolWire",
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],

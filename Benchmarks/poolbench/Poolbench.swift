@@ -14,8 +14,9 @@ struct Poolbench: ParsableCommand {
               poolbench compare --onecpu
               poolbench closed --socket /run/poold/poold.sock --method bench.handle --connections 16
               poolbench overload --factor 2 --budget 200
+              poolbench chaos --seconds 300
             """,
-        subcommands: [Closed.self, Open.self, Compare.self, Overload.self, Fairness.self])
+        subcommands: [Closed.self, Open.self, Compare.self, Overload.self, Fairness.self, Chaos.self])
 }
 
 struct LoadOptions: ParsableArguments {

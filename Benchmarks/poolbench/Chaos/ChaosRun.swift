@@ -1,0 +1,196 @@
+import CPoold
+import Foundation
+import PoolProtocol
+import SwiftProtobuf
+
+/// One run from the start of poold to the proof that nothing is left of it.
+final class ChaosRun {
+    static let warmUp = 5.0
+    let seed: UInt64
+    let seconds: Double
+    let rate: Double
+    let board = ChaosBoard()
+    let disturbances = Disturbances()
+    let server: ChaosServer
+    let load: ChaosLoad
+    let operatorThread: ChaosOperator
+    var baseline = ChaosState()
+    var final = ChaosState()
+    /// Seconds from SIGTERM to the end; and the exit status, nil: it had to be killed.
+    var shutdownSeconds = 0.0
+    var exitStatus: Int32?
+    var survivors = 0
+    var journalProblems = 0
+    /// Of the pools whose counters can be compared, poold's own numbers.
+    var counters = Poold_V1_Counters()
+
+    init(configuration: ChaosConfiguration, seed: UInt64, seconds: Double, rate: Double) throws {
+        self.seed = seed
+        self.seconds = seconds
+        self.rate = rate
+        server = try ChaosServer(configuration, marker: "\(seed)-\(getpid())")
+        load = ChaosLoad(socket: configuration.socket, journal: server.journal, board: board, disturbances: disturbances, rate: rate, seed: seed)
+        operatorThread = ChaosOperator(server: server, board: board, disturbances: disturbances, plan: FaultPlan.make(seed: seed, seconds: seconds))
+    }
+
+    func execute() throws {
+        defer { if server.process.isRunning { _ = server.stop(limit: 5) } }
+        // The first calls of a pool wait for its first workers.
+        disturbances.add(.slows, pool: nil, seconds: Self.warmUp)
+        try load.start()
+        _ = load.run(seconds: Self.warmUp)
+        load.settle(seconds: 15)
+        baseline = settled { _ in true }
+
+        operatorThread.start()
+        let isWhole = load.run(seconds: seconds)
+        board.with { $0.isOver = true }
+        _ = operatorThread.finished.wait(timeout: .now() + (isWhole ? 60 : 5))
+        load.settle(seconds: 30)
+        if isWhole { try comeToRest() }
+        if !load.open.isEmpty { board.violation("lost: \(load.open.count) calls never ended") }
+        if isWhole { compareCounters() }
+
+        let before = cpoold_now()
+        exitStatus = server.stop(limit: 30)
+        shutdownSeconds = Double(cpoold_now() - before) / 1e9
+        if exitStatus != 0 { board.violation("SIGTERM: poold ended with \(exitStatus.map { "status \($0)" } ?? "SIGKILL after 30 s"), not 0") }
+        usleep(500_000)
+        let left = ProcessCensus(marker: server.marker, poold: server.pid).members
+        survivors = left.count
+        for member in left {
+            board.violation("process \(member.pid) (\(member.name)) outlived poold")
+            kill(member.pid, SIGKILL)
+        }
+        let problems = load.journal.verify()
+        journalProblems = problems.count
+        for problem in problems.prefix(20) { board.violation(problem) }
+    }
+
+    // MARK: - The calm at the end
+
+    /// Everything as it was: the first configuration, the first sizes, workers that have served no fault. Then the comparison.
+    private func comeToRest() throws {
+        var first = operatorThread.configuration
+        first.echoQueue = server.configuration.echoQueue
+        first.cpuPrefetch = server.configuration.cpuPrefetch
+        first.hasExtra = true
+        first.method = server.configuration.method
+        try first.write()
+        operatorThread.configuration = first
+        if operatorThread.hasReload == true { _ = operatorThread.control(.reload) }
+        for pool in ChaosPool.allCases {
+            _ = operatorThread.operate(.resume, pool: pool)
+            var request = Poold_V1_ScaleRequest()
+            request.pool = pool.name
+            request.workers = UInt32(pool.workers)
+            _ = operatorThread.control(.scale, (try? request.serializedBytes()) ?? [])
+        }
+        load.idle(seconds: 3)
+        for pool in ChaosPool.allCases { operatorThread.operate(.recycle, pool: pool) }
+        load.idle(seconds: 2)
+        let want = baseline
+        final = settled { $0.processes == want.processes && $0.descriptors == want.descriptors }
+        if final.processes != want.processes {
+            board.violation("\(final.processes) processes at the end, \(want.processes) at the beginning: \(final.names.joined(separator: ", "))")
+        }
+        if final.descriptors != want.descriptors {
+            let kinds = final.descriptorKinds.filter { want.descriptorKinds[$0.key] != $0.value }
+                .map { "\($0.key) \(want.descriptorKinds[$0.key] ?? 0) → \($0.value)" }.sorted().joined(separator: ", ")
+            board.violation("\(final.descriptors) descriptors of poold at the end, \(want.descriptors) at the beginning: \(kinds)")
+        }
+        if final.zombies > 0 { board.violation("\(final.zombies) children of poold were not reaped") }
+        if let growth = memory, growth.last > growth.first * 1.1 + 8 * 1024 {
+            board.violation("poold's memory grew from \(Int(growth.first)) to \(Int(growth.last)) KiB, \(Report.rounded(growth.slope)) KiB a minute")
+        }
+    }
+
+    /// What poold holds once every pool has its workers and nothing changes any more, for at most 60 s.
+    private func settled(_ isRight: (ChaosState) -> Bool) -> ChaosState {
+        var state = ChaosState()
+        let end = cpoold_now() + 60_000_000_000
+        while cpoold_now() < end {
+            load.idle(seconds: 0.5)
+            // After the load the operator's thread is over, before it has not begun: the connection is ours.
+            guard operatorThread.refreshStatus() else { continue }
+            let status = operatorThread.status
+            let isReady = status.pools.count == ChaosPool.allCases.count
+                && status.pools.allSatisfy { pool in
+                    pool.workers.count == Int(pool.wanted) && pool.workers.allSatisfy { $0.phase == "ready" } && (pool.template == "ready" || pool.template == "off")
+                }
+            state = ChaosState(server: server, connections: Int(status.connections))
+            if isReady && state.connections == ChaosLoad.connectionCount && state.zombies == 0 && isRight(state) { return state }
+        }
+        let pools = operatorThread.status.pools.map { "\($0.name) \($0.health) \($0.workers.count)/\($0.wanted) template \($0.template)" }
+        board.violation("poold did not come to rest within 60 s: \(state.connections) connections; \(pools.joined(separator: ", "))")
+        return state
+    }
+
+    /// Medians of the second and the last tenth of the run, KiB, and the slope in KiB a minute. nil: too short to say.
+    var memory: (first: Double, last: Double, slope: Double)? {
+        let samples = board.with { $0.samples }
+        guard samples.count >= 20 else { return nil }
+        let tenth = samples.count / 10
+        let middle = Double(samples.map(\.seconds).reduce(0, +)) / Double(samples.count)
+        let mean = samples.map { Double($0.residentKiB) }.reduce(0, +) / Double(samples.count)
+        let covariance = samples.map { ($0.seconds - middle) * (Double($0.residentKiB) - mean) }.reduce(0, +)
+        let variance = samples.map { ($0.seconds - middle) * ($0.seconds - middle) }.reduce(0, +)
+        return (
+            Report.median(samples[tenth..<(2 * tenth)].map { Double($0.residentKiB) }),
+            Report.median(samples[(samples.count - tenth)...].map { Double($0.residentKiB) }),
+            variance > 0 ? covariance / variance * 60 : 0
+        )
+    }
+
+    // MARK: - Lossless counts
+
+    /// poold's counters against our own, for the pools that only we call and that live as long as the run.
+    private func compareCounters() {
+        for message in operatorThread.status.pools {
+            guard let pool = ChaosPool.of(message.name) else { continue }
+            let counted = message.counters
+            let ends =
+                counted.refused + counted.results + counted.errors + counted.timeouts + counted.cancelled + counted.abandoned + counted.workerLost
+                + counted.dropped
+            if counted.arrived != ends { board.violation("pool \(pool): \(counted.arrived) calls arrived and \(ends) ended, by poold's own counters") }
+            guard pool.isCounted else { continue }
+            let ours = load.tally.pools[pool.rawValue]
+            counters.arrived += counted.arrived
+            counters.results += counted.results
+            // Warming commands are calls of poold's own; the client can only have fewer.
+            if counted.arrived != ours.issued { board.violation("pool \(pool): poold counted \(counted.arrived) calls, the client made \(ours.issued)") }
+            // Replies to a connection that was being closed are counted there and not here.
+            if counted.results < ours.results || counted.results > ours.results + ours.closed {
+                board.violation("pool \(pool): poold counted \(counted.results) results, the client has \(ours.results) and closed connections on \(ours.closed)")
+            }
+        }
+    }
+}
+
+/// What poold holds at a moment of rest.
+struct ChaosState {
+    var descriptors = 0
+    var connections = 0
+    var processes = 0
+    var zombies = 0
+    var threads = 0
+    var residentKiB = 0
+    var privateMiB = 0
+    var names: [String] = []
+    var descriptorKinds: [String: Int] = [:]
+
+    init() {}
+
+    init(server: ChaosServer, connections: Int) {
+        self.connections = connections
+        let census = ProcessCensus(marker: server.marker, poold: server.pid)
+        processes = census.members.count
+        zombies = census.zombies
+        names = census.members.map { "\($0.pid) \($0.name)" }
+        descriptors = ProcessCensus.descriptors(server.pid)
+        descriptorKinds = ProcessCensus.descriptorKinds(server.pid)
+        threads = ProcessCensus.threads(server.pid)
+        residentKiB = LoadGenerator.residentKiB(server.pid)
+        privateMiB = Int(census.members.filter { $0.pid != server.pid }.reduce(0) { $0 + cpoold_private_bytes($1.pid) } >> 20)
+    }
+}
