@@ -58,7 +58,7 @@ let package = Package(
         .executableTarget(
             name: "poolctl",
             dependencies: [
-                "PoolClient", "PoolConfig", "PoolProtocol", "PoolWire",
+                "CPoold", "PoolClient", "PoolConfig", "PoolCore", "PoolProtocol", "PoolWire",
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],

@@ -15,9 +15,14 @@ public struct PoolError: Error, Sendable, CustomStringConvertible {
 
     public var description: String { "\(status): \(message)" }
 
-    static func connection(_ message: String) -> PoolError {
-        PoolError(status: "connection", message: message, detail: "", retryAfterNanoseconds: 0)
+    package init(status: String, message: String, detail: String = "", retryAfterNanoseconds: UInt64 = 0) {
+        self.status = status
+        self.message = message
+        self.detail = detail
+        self.retryAfterNanoseconds = retryAfterNanoseconds
     }
+
+    static func connection(_ message: String) -> PoolError { PoolError(status: "connection", message: message) }
 }
 
 /// How a call is to be made.
@@ -41,18 +46,23 @@ public struct CallOptions: Sendable {
 /// that has a thread to wait with.
 public final class PoolConnection {
     private let descriptor: Int32
-    private let path: String
+    package let path: String
+    /// How long poold may keep us waiting for the next bytes; nil: for ever.
+    package var answerLimit: Duration?
     private var decoder = FrameDecoder(limit: 1 << 20)
     private var nextID: UInt64 = 1
-    /// Codec of each method by its full name, as WELCOME told.
-    package private(set) var methods: [String: Codec] = [:]
+    /// In bytes, either way.
+    package private(set) var largestBody = 1 << 26
+    /// What may be called, as WELCOME told, by `pool.method`.
+    package private(set) var methods: [String: MethodEntry] = [:]
 
-    /// Connects to poold's socket. Errors: `connection`, with what to do.
+    /// Connects to poold's socket. Errors: `connection` or `permission_denied`, with what to do.
     public convenience init(path: String) throws(PoolError) {
         try self.init(path: path, greets: true)
     }
 
-    package init(path: String, greets: Bool) throws(PoolError) {
+    package init(path: String, greets: Bool, answerLimit: Duration? = nil) throws(PoolError) {
+        self.answerLimit = answerLimit
         let descriptor = cpoold_connect(path, true)
         guard descriptor >= 0 else {
             let error = errno
@@ -60,7 +70,8 @@ public final class PoolConnection {
             switch error {
             case ENOENT: reason = "there is no such socket; is poold running?"
             case ECONNREFUSED: reason = "nobody listens there: poold has died; start it again"
-            case EACCES: reason = "no permission to use it"
+            case EACCES, EPERM:
+                throw PoolError(status: "permission_denied", message: "no permission to use \(path)\(Self.owner(path)); run as its owner or join its group")
             case ENAMETOOLONG: reason = "a socket's path may have 107 bytes"
             default: reason = String(cString: strerror(error))
             }
@@ -69,7 +80,7 @@ public final class PoolConnection {
         self.descriptor = descriptor
         self.path = path
         guard greets else {
-            decoder.limit = 1 << 26
+            decoder.limit = largestBody
             return
         }
         try send(Header(.hello), Hello(name: "poolctl").encoded)
@@ -81,8 +92,16 @@ public final class PoolConnection {
         } catch {
             throw .connection("poold at \(path) sent a malformed WELCOME: \(error.text)")
         }
-        decoder.limit = Int(welcome.largestBody)
-        for method in welcome.methods { methods[method.name] = method.codec }
+        largestBody = Int(welcome.largestBody)
+        decoder.limit = largestBody
+        for method in welcome.methods { methods[method.name] = method }
+    }
+
+    /// Whose a socket is, for a message.
+    private static func owner(_ path: String) -> String {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return " or the folder that it is in" }
+        return " (user \(status.st_uid), group \(status.st_gid), mode \(String(status.st_mode & 0o777, radix: 8)))"
     }
 
     private static func welcome(_ body: [UInt8]) throws(WireFault) -> Welcome {
@@ -142,6 +161,9 @@ public final class PoolConnection {
             let frame = try receive()
             if frame.header.type == FrameType.error.rawValue { throw Self.error(frame) }
             if frame.header.type == FrameType.control.rawValue && frame.header.id == id { return frame.body }
+            guard frame.header.type == FrameType.pong.rawValue || frame.header.type == FrameType.control.rawValue else {
+                throw .connection("what answers at \(path) is not poold's control socket: it sent frame type \(frame.header.type)")
+            }
         }
     }
 
@@ -173,13 +195,32 @@ public final class PoolConnection {
     private func receive() throws(PoolError) -> FrameDecoder.Frame {
         while true {
             do throws(WireFault) { if let frame = try decoder.next() { return frame } } catch {
-                throw .connection("poold at \(path) sent a bad frame: \(error.text)")
+                throw .connection("what answers at \(path) does not speak poold's protocol: \(error.text); is it another program's socket?")
             }
+            try awaitBytes()
             var buffer = [UInt8](repeating: 0, count: 65_536)
             let count = buffer.withUnsafeMutableBytes { read(descriptor, $0.baseAddress!, $0.count) }
             if count < 0 && errno == EINTR { continue }
             guard count > 0 else { throw .connection("poold at \(path) closed the connection") }
             decoder.append(buffer[0..<count])
+        }
+    }
+
+    /// Waits until there is something to read, as long as `answerLimit` allows.
+    private func awaitBytes() throws(PoolError) {
+        guard let answerLimit else { return }
+        let (seconds, attoseconds) = answerLimit.components
+        let end = cpoold_now() + UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
+        while true {
+            let now = cpoold_now()
+            guard now < end else {
+                throw .connection(
+                    "poold at \(path) took the connection but did not answer within \(answerLimit); it is starting, overloaded or stopped "
+                        + "(see its log), or wait longer")
+            }
+            var wait = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+            let ready = poll(&wait, 1, Int32(clamping: (end - now + 999_999) / 1_000_000))
+            if ready > 0 || (ready < 0 && errno != EINTR) { return }
         }
     }
 }

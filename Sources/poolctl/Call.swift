@@ -3,58 +3,104 @@ import Glibc
 import PoolClient
 import PoolWire
 
-struct Call: ParsableCommand {
+struct Call: Connecting {
     static let configuration = CommandConfiguration(
         abstract: "Call a method and print its result.",
         discussion: """
-            The body is JSON for methods with codec json (an object gives keyword arguments, an array positional ones) and
-            bytes as they are for codec bytes.
+            The body is JSON for methods with codec json (an object gives keyword
+            arguments, an array positional ones) and bytes as they are for the others.
+            A body of - is standard input. On a terminal JSON is laid out for reading;
+            in a pipe, and with --raw, the bytes are the worker's.
 
             EXAMPLES
               poolctl call text.summarize '{"text": "One. Two.", "sentences": 1}'
               poolctl call vectors.normalize --file vector.f32 > unit.f32
+              echo '[3]' | poolctl call text.count - --timeout 2s
             """)
 
-    @OptionGroup var common: Common
-    @Argument(help: "pool.method") var method: String
-    @Argument(help: "The body. Default: none.") var body: String?
-    @Option(help: ArgumentHelp("Read the body from a file; - is standard input.", valueName: "path")) var file: String?
+    @Argument(help: "pool.method", completion: Names.methods) var method: String
+    @Argument(help: "The body; - is standard input. Default: none.") var body: String?
+    @Option(help: ArgumentHelp("Read the body from a file; - is standard input.", valueName: "path"), completion: .file()) var file: String?
     @Flag(help: "Print the result's bytes as they are, without a line break.") var raw = false
     @Option(help: ArgumentHelp("A session number, or a name that is turned into one.", valueName: "session")) var session: String?
-    @Option(help: ArgumentHelp("Budget for waiting and running together, like 5s or 200ms. Default: the pool's.", valueName: "span")) var timeout: String?
-    @Option(help: ArgumentHelp("high, normal or low.", valueName: "class")) var priority: String = "normal"
+    @Option(help: ArgumentHelp("Budget for waiting and running together, \(Span.form). Default: the pool's.", valueName: "span")) var timeout: Span?
+    @Option(help: ArgumentHelp("high, normal or low.", valueName: "class")) var priority = PriorityClass.normal
     @Flag(help: "The call may run again if its worker is lost.") var idempotent = false
+    @OptionGroup var common: Common
+
+    enum PriorityClass: String, ExpressibleByArgument, CaseIterable { case high, normal, low }
+    static let largestBody = 1 << 30
+
+    func validate() throws {
+        guard body == nil || file == nil else { throw ValidationError("give the body or --file, not both") }
+        guard method.contains(".") else { throw ValidationError("\(method) must be POOL.METHOD; `poolctl methods` lists them") }
+    }
 
     func run() throws {
-        guard body == nil || file == nil else { throw ValidationError("give the body or --file, not both") }
         var options = CallOptions()
         options.idempotent = idempotent
-        if let timeout { options.budget = try duration(timeout) }
+        options.budget = timeout?.duration
         switch priority {
-        case "normal": options.priority = .normal
-        case "high": options.priority = .high
-        case "low": options.priority = .low
-        default: throw ValidationError("--priority \(priority) is not one of high, normal, low")
+        case .normal: options.priority = .normal
+        case .high: options.priority = .high
+        case .low: options.priority = .low
         }
         if let session { options.session = UInt64(session) ?? Self.hash(session) }
-        let payload = try file.map(Self.read) ?? Array((body ?? "").utf8)
+        let payload = try body == "-" ? Self.read("-") : file.map(Self.read) ?? Array((body ?? "").utf8)
         let connection = try common.connect()
-        let isText = connection.methods[method] == .json
+        let known = connection.methods[method]
+        guard known == nil || payload.count <= connection.largestBody else {
+            throw PoolError(status: "frame_too_large", message: "the body has \(payload.count) bytes, poold takes \(connection.largestBody)")
+        }
+        // poold ends the call itself; beyond that it would be poold that hangs.
+        connection.answerLimit = timeout.map { $0.duration + (common.waitFor?.duration ?? Common.answerLimit) }
         let result: (body: [UInt8], ranNanoseconds: UInt64)
-        do { result = try connection.call(method, body: payload, options: options) } catch { throw common.failed(error) }
+        do throws(PoolError) { result = try connection.call(method, body: payload, options: options) } catch { throw explain(error, connection) }
+        try show(result.body, ranNanoseconds: result.ranNanoseconds, isJSON: known?.codec == .json)
+    }
+
+    private func show(_ body: [UInt8], ranNanoseconds: UInt64, isJSON: Bool) throws {
         if common.json {
-            let text = isText ? String(decoding: result.body, as: UTF8.self) : quoted(String(decoding: result.body, as: UTF8.self))
-            print("{\"result\": \(text), \"ran_seconds\": \(Double(result.ranNanoseconds) / 1e9)}")
-            return
+            let text = isJSON ? String(decoding: body, as: UTF8.self) : quoted(String(decoding: body, as: UTF8.self))
+            return Output.line("{\"result\": \(text), \"ran_seconds\": \(Double(ranNanoseconds) / 1e9)}")
         }
-        var at = 0
-        var output = result.body
-        if !raw && isText { output.append(0x0A) }
-        while at < output.count {
-            let written = output.withUnsafeBytes { write(1, $0.baseAddress! + at, output.count - at) }
-            guard written > 0 else { throw ExitCode(9) }
-            at += written
+        let isTerminal = isatty(1) == 1
+        if isJSON && !raw {
+            let text = String(decoding: body, as: UTF8.self)
+            return Output.line(isTerminal ? PrettyJSON.format(text) : text)
         }
+        if isTerminal && Self.isBinary(body) {
+            throw PoolError(
+                status: "failed", message: "the result is \(Format.bytes(UInt64(body.count))) of binary data; it is not written to a terminal. Redirect it: > FILE")
+        }
+        body.withUnsafeBytes { Output.write($0) }
+        if isTerminal && !raw && !body.isEmpty && body.last != 0x0A { Output.line("") }
+    }
+
+    /// No text in UTF-8, or with control characters that would confuse a terminal.
+    private static func isBinary(_ body: [UInt8]) -> Bool {
+        String(validating: body, as: UTF8.self) == nil || body.contains { $0 < 0x20 && $0 != 0x09 && $0 != 0x0A && $0 != 0x0D || $0 == 0x7F }
+    }
+
+    /// Names what was probably meant.
+    private func explain(_ error: PoolError, _ connection: PoolConnection) -> PoolError {
+        let names = connection.methods.keys.sorted()
+        let pool = String(method.prefix { $0 != "." })
+        switch error.status {
+        case "no_such_method":
+            let own = names.filter { $0.hasPrefix(pool + ".") }
+            var error = Common.suggesting(error, method, among: own)
+            if error.detail.isEmpty && !own.isEmpty && own.count <= 20 { error.detail = "Pool \(pool) has: \(own.joined(separator: ", "))" }
+            return error
+        case "no_such_pool": return Common.suggesting(error, pool, among: Set(names.compactMap { $0.split(separator: ".").first.map(String.init) }).sorted())
+        default: return error
+        }
+    }
+
+    static func noPool(_ name: String, among names: [String]) -> PoolError {
+        let error = PoolError(
+            status: "no_such_pool", message: "there is no pool \(name) with a method that you may call; there are: \(names.joined(separator: ", "))")
+        return Common.suggesting(error, name, among: names)
     }
 
     static func read(_ path: String) throws -> [UInt8] {
@@ -65,10 +111,11 @@ struct Call: ParsableCommand {
         var buffer = [UInt8](repeating: 0, count: 65_536)
         while true {
             let count = buffer.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress!, $0.count) }
+            if count < 0 && errno == EINTR { continue }
             if count < 0 { throw ValidationError("cannot read \(path): \(String(cString: strerror(errno)))") }
             if count == 0 { return bytes }
             bytes.append(contentsOf: buffer[0..<count])
-            guard bytes.count <= 1 << 30 else { throw ValidationError("\(path) has more than 1 GiB") }
+            guard bytes.count <= largestBody else { throw ValidationError("\(path) has more than 1 GiB") }
         }
     }
 

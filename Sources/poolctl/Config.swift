@@ -84,9 +84,9 @@ struct ConfigShow: ParsableCommand {
 
     /// Key, value and origin in columns; what does not fit into 80 stands on lines of its own.
     private static func show(_ key: String, _ value: String, _ origin: String) {
-        let line = StatusCommand.pad(key, keyWidth) + StatusCommand.pad(value.isEmpty ? "-" : value, valueWidth) + origin
+        let line = Format.pad(key, keyWidth) + Format.pad(value.isEmpty ? "-" : value, valueWidth) + origin
         if line.count <= 80 { return print(line) }
-        if keyWidth + value.count <= 80 { print(StatusCommand.pad(key, keyWidth) + value) } else { print(key + "\n    " + value) }
+        if keyWidth + value.count <= 80 { print(Format.pad(key, keyWidth) + value) } else { print(key + "\n    " + value) }
         print(String(repeating: " ", count: max(4, min(keyWidth, 80 - origin.count))) + origin)
     }
 
@@ -138,8 +138,8 @@ struct ConfigDiff: ParsableCommand {
             case .removed: what = change.old
             case .live, .recycle, .restart: what = "\(change.old.isEmpty ? "-" : change.old) → \(change.new.isEmpty ? "-" : change.new)"
             }
-            let line = StatusCommand.pad(change.effect.rawValue, 9) + StatusCommand.pad(change.key, 34) + what
-            print(line.count <= 80 ? line : StatusCommand.pad(change.effect.rawValue, 9) + change.key + "\n           " + what)
+            let line = Format.pad(change.effect.rawValue, 9) + Format.pad(change.key, 34) + what
+            print(line.count <= 80 ? line : Format.pad(change.effect.rawValue, 9) + change.key + "\n           " + what)
         }
     }
 }

@@ -1,7 +1,6 @@
 import ArgumentParser
 import Glibc
 import PoolClient
-import PoolProtocol
 
 @main
 struct Poolctl: ParsableCommand {
@@ -11,103 +10,71 @@ struct Poolctl: ParsableCommand {
         discussion: """
             EXAMPLES
               poolctl call text.summarize '{"text": "…", "sentences": 2}'
-              poolctl status
-              poolctl scale text 4
+              poolctl status --watch
+              poolctl scale text 4 --wait
 
-            EXIT CODES
-              0 done   1 the method raised an error   2 wrong usage   3 no poold answers
-              4 refused (overloaded, draining, quota, quarantined, unavailable)
-              5 timeout   6 the worker was lost   7 cancelled   8 no such pool or method   9 other
+            \(ExitStatus.text)
             """,
         version: "0.1.0",
-        subcommands: [
-            Call.self, StatusCommand.self, Methods.self, Ping.self, Scale.self, Recycle.self, Kill.self, Drain.self, Resume.self, Quarantine.self,
-            Config.self, VersionCommand.self,
+        groupedSubcommands: [
+            CommandGroup(name: "Calling", subcommands: [Call.self, Methods.self, Ping.self]),
+            CommandGroup(
+                name: "Looking",
+                subcommands: [
+                    StatusCommand.self, Pools.self, Workers.self, Calls.self, Sessions.self, StatsCommand.self, EventsCommand.self, PostMortem.self,
+                    VersionCommand.self,
+                ]),
+            CommandGroup(
+                name: "Operating",
+                subcommands: [
+                    Scale.self, Warm.self, Recycle.self, Drain.self, Resume.self, Kill.self, Cancel.self, StackCommand.self, Quarantine.self, Reload.self,
+                ]),
+            CommandGroup(name: "This machine", subcommands: [Config.self, Doctor.self, Completion.self]),
         ])
-}
 
-/// Where poold is, and how to fail.
-struct Common: ParsableArguments {
-    @Option(help: ArgumentHelp("poold's socket. Default: $POOLD_SOCKET, then the usual places.", valueName: "path"))
-    var socket: String?
-
-    @Flag(help: "Machine-readable output, one JSON value.")
-    var json = false
-
-    /// The places where poold listens when nobody says otherwise.
-    static var places: [String] {
-        var places: [String] = []
-        if let runtime = getenv("XDG_RUNTIME_DIR") { places.append(String(cString: runtime) + "/poold/poold.sock") }
-        return places + ["/run/poold/poold.sock", "/tmp/poold-\(getuid())/poold.sock"]
-    }
-
-    func path() throws -> String {
-        if let socket { return socket }
-        if let named = getenv("POOLD_SOCKET") { return String(cString: named) }
-        if let found = Self.places.first(where: { access($0, F_OK) == 0 }) { return found }
-        complain(
-            "no poold was found. Looked for: \(Self.places.joined(separator: ", ")).\nStart it (`make run`, `poold serve`), or name its socket with --socket or $POOLD_SOCKET."
-        )
-        throw ExitCode(3)
-    }
-
-    func connect() throws -> PoolConnection {
-        let path = try path()
-        do { return try PoolConnection(path: path) } catch { throw failed(error) }
-    }
-
-    /// One operation of the control socket, which lies beside the callers'.
-    func operate(_ operation: Poold_V1_Operation, _ body: [UInt8] = []) throws -> [UInt8] {
-        let path = try path() + ".control"
+    static func main() {
+        let arguments = Array(CommandLine.arguments.dropFirst())
+        explainTypo(arguments)
+        var common: Common?
         do {
-            let connection = try PoolConnection(path: path, greets: false)
-            return try connection.control(UInt16(operation.rawValue), body)
-        } catch { throw failed(error) }
+            var command = try parseAsRoot(Scale.protectSigns(arguments))
+            common = (command as? any Connecting)?.common
+            try command.run()
+        } catch let error as PoolError {
+            report(error, asJSON: common?.json ?? false)
+            Poolctl.exit(withError: ExitCode(ExitStatus.of(error).rawValue))
+        } catch {
+            Poolctl.exit(withError: error)
+        }
     }
 
-    func failed(_ error: PoolError) -> ExitCode {
-        if json {
-            print(
+    /// An unknown command: the parser would only call it an unexpected argument.
+    private static func explainTypo(_ arguments: [String]) {
+        guard let first = arguments.first, !first.hasPrefix("-"), first != "help" else { return }
+        let names = configuration.groupedSubcommands.flatMap(\.subcommands).map { $0._commandName }
+        guard !names.contains(first) else { return }
+        let nearest = Nearest.match(first, among: names)
+        complain("poolctl: there is no command \(Format.visible(first))" + (nearest.map { "; did you mean `poolctl \($0)`?" } ?? "; see `poolctl --help`"))
+        Poolctl.exit(withError: ExitCode.validationFailure)
+    }
+
+    static func report(_ error: PoolError, asJSON: Bool) {
+        if asJSON {
+            Output.line(
                 "{\"error\": {\"status\": \(quoted(error.status)), \"message\": \(quoted(error.message)), \"detail\": \(quoted(error.detail)), \"retry_after_seconds\": \(seconds(error.retryAfterNanoseconds))}}"
             )
-        } else {
-            complain(error.status == "connection" ? error.message : "\(error.status): \(error.message)")
-            if !error.detail.isEmpty { complain(error.detail) }
-            if error.retryAfterNanoseconds > 0 { complain("Retry after \(seconds(error.retryAfterNanoseconds)) s.") }
+            return
         }
-        switch error.status {
-        case "application_error", "bad_arguments", "result_unencodable", "result_too_large": return ExitCode(1)
-        case "connection": return ExitCode(3)
-        case "overloaded", "draining", "quota_exceeded", "quarantined", "pool_unavailable", "permission_denied": return ExitCode(4)
-        case "timeout_waiting", "timeout_running": return ExitCode(5)
-        case "worker_lost", "session_lost": return ExitCode(6)
-        case "cancelled": return ExitCode(7)
-        case "no_such_pool", "no_such_method", "method_gone": return ExitCode(8)
-        default: return ExitCode(9)
-        }
+        let isLocal = ["connection", "failed", "timeout", "not_found"].contains(error.status)
+        complain(Format.visible(isLocal ? "poolctl: \(error.message)" : "\(error.status): \(error.message)"))
+        if !error.detail.isEmpty { complain(Format.visible(error.detail)) }
+        if error.retryAfterNanoseconds > 0 { complain("Retry after \(seconds(error.retryAfterNanoseconds)) s.") }
     }
 }
 
-func complain(_ text: String) {
-    var line = text.hasSuffix("\n") ? text : text + "\n"
-    line.withUTF8 { _ = write(2, $0.baseAddress, $0.count) }
-}
-
-/// A JSON string.
-func quoted(_ text: String) -> String {
-    var result = "\""
-    for scalar in text.unicodeScalars {
-        switch scalar {
-        case "\"": result += "\\\""
-        case "\\": result += "\\\\"
-        case "\n": result += "\\n"
-        case "\r": result += "\\r"
-        case "\t": result += "\\t"
-        case _ where scalar.value < 0x20: result += "\\u00" + (scalar.value < 16 ? "0" : "") + String(scalar.value, radix: 16)
-        default: result.unicodeScalars.append(scalar)
-        }
-    }
-    return result + "\""
+/// A command that talks to poold.
+protocol Connecting: ParsableCommand {
+    var common: Common { get }
 }
 
 /// Nanoseconds as seconds, to the millisecond.
@@ -115,15 +82,4 @@ func seconds(_ nanoseconds: UInt64) -> String {
     let milliseconds = nanoseconds / 1_000_000
     let rest = milliseconds % 1000
     return "\(milliseconds / 1000).\(rest < 10 ? "00" : rest < 100 ? "0" : "")\(rest)"
-}
-
-/// "5s", "200ms", "1.5", "2m": what people write for a span.
-func duration(_ text: String) throws -> Duration {
-    let units: [(String, Double)] = [("ms", 1e-3), ("us", 1e-6), ("s", 1), ("m", 60), ("h", 3600), ("", 1)]
-    for (suffix, factor) in units where text.hasSuffix(suffix) {
-        guard let value = Double(text.dropLast(suffix.count)) else { continue }
-        guard value > 0, value * factor <= 86_400 else { throw ValidationError("a timeout of \(text) is outside of 0…24 h") }
-        return .nanoseconds(Int64(value * factor * 1e9))
-    }
-    throw ValidationError("timeout \(text) is not a span like 5s, 200ms or 2m")
 }

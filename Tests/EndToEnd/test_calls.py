@@ -117,7 +117,7 @@ def test_quarantine(poold):
         assert error.status == "quarantined"
         assert client.call("basic.echo", [1]) == 1
         assert "refused from now on" in pool.log()
-        pool.ctl("quarantine", "basic")
+        pool.ctl("quarantine", "basic", "--clear", "all")
         assert status_of(client, "basic.die", ["SIGKILL"]).status == "worker_lost"
 
 

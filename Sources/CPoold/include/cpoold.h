@@ -46,6 +46,14 @@ int cpoold_reap(pid_t pid, int *status);
 bool cpoold_is_child(pid_t pid);
 void cpoold_become_subreaper(void);
 
+// ---- what the kernel offers, tried for real, for `poolctl doctor`: 0 or an errno
+int cpoold_probe_pidfd(void);
+int cpoold_probe_memfd_sealing(void);
+int cpoold_probe_membarrier(void);
+int cpoold_probe_epoll_pwait2(void);
+int cpoold_probe_close_range(void);
+int cpoold_probe_subreaper(void);
+
 // ---- the guard: kills registered groups when this process is gone
 // Forks it; returns the write end of its pipe and its pid, or -1.
 int cpoold_guard_start(pid_t *pid);

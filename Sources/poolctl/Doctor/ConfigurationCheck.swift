@@ -1,0 +1,26 @@
+import PoolConfig
+
+/// The configuration that the other checks go by.
+struct ConfigurationCheck {
+    /// nil: it has problems.
+    var configuration: Configuration?
+    var findings: [Finding]
+
+    static func load(_ file: String?) -> ConfigurationCheck {
+        let file = file ?? ConfigurationSource.usualFile()
+        switch ConfigurationSource(file: file).load() {
+        case .loaded(let loaded):
+            let pools = loaded.configuration.pools.filter { !$0.isReserved }.map(\.name).joined(separator: ", ")
+            let found = file.map { "\($0) is valid; pools: \(pools)" } ?? "no file; poold serves the example pools: \(pools)"
+            return ConfigurationCheck(configuration: loaded.configuration, findings: [.ok("configuration", "file", found)])
+        case .refused(let problems):
+            let findings = problems.map { problem in
+                Finding.fail(
+                    "configuration", file == nil ? "default" : "file", problem.description,
+                    costs: file == nil ? "`poold serve` needs --pool or --config" : "poold does not start with it, and a reload changes nothing",
+                    advice: file == nil ? "name pools, or write \(ConfigurationSource.usualPath)" : "correct it; `poolctl config check` shows all at once")
+            }
+            return ConfigurationCheck(configuration: nil, findings: findings)
+        }
+    }
+}

@@ -1,0 +1,80 @@
+import ArgumentParser
+import PoolClient
+import PoolProtocol
+
+/// `--wait`: stays until what was asked for is done.
+struct Waiting: ParsableArguments {
+    @Flag(help: "Wait until it is done.") var wait = false
+    @Option(help: ArgumentHelp("With --wait: at most so long, \(Span.form).", valueName: "span")) var timeout = Span(.seconds(60))
+
+    static let pause = 0.2
+
+    /// Polls the pool until `isDone`; `describe` is the progress line.
+    func wait(_ common: Common, pool name: String, describe: (Poold_V1_Pool) -> String, isDone: (Poold_V1_Pool) -> Bool) throws {
+        guard wait else { return }
+        let clock = ContinuousClock()
+        let end = clock.now + timeout.duration
+        var progress = Progress(isSilent: common.json)
+        Interrupt.watch()
+        let connection = try common.connectControl()
+        while true {
+            let status: Poold_V1_Status = try common.ask(.status, on: connection)
+            let pool = try Common.find(name, in: status)
+            if isDone(pool) { return progress.end() }
+            let failure = pool.failure.split(separator: "\n").first.map { ": \(Format.visible(String($0)))" } ?? ""
+            progress.show("\(name): \(describe(pool))\(failure)")
+            guard clock.now < end else {
+                progress.end()
+                throw PoolError(
+                    status: "timeout", message: "pool \(name) is not there yet after \(timeout.duration): \(describe(pool)); it goes on, see `poolctl status`",
+                    detail: pool.failure)
+            }
+            guard Interrupt.sleep(seconds: Self.pause) else {
+                progress.end()
+                throw ExitCode(130)
+            }
+        }
+    }
+}
+
+extension Common {
+    /// Prints what poold says will happen.
+    func show(_ done: Poold_V1_Done) throws { Output.line(json ? try done.json() : Format.visible(done.explanation)) }
+
+    /// An operation on a pool, or on one of its workers.
+    func order(_ operation: Poold_V1_Operation, pool: String, slot: Int32 = -1) throws(PoolError) -> Poold_V1_Done {
+        try ask(operation, Self.request(pool, slot), pool: pool)
+    }
+
+    static func request(_ pool: String, _ slot: Int32) -> Poold_V1_PoolRequest {
+        var request = Poold_V1_PoolRequest()
+        request.pool = pool
+        request.slot = slot
+        return request
+    }
+}
+
+/// SLOT, or SLOT.GENERATION as the tables show it: then only that very process is meant.
+struct WorkerName: ExpressibleByArgument {
+    var slot: Int32
+    var generation: UInt32?
+
+    init?(argument: String) {
+        let parts = argument.split(separator: ".", omittingEmptySubsequences: false)
+        guard parts.count <= 2, let slot = Int32(parts[0]), slot >= 0 else { return nil }
+        self.slot = slot
+        if parts.count == 2 {
+            guard let generation = UInt32(parts[1]) else { return nil }
+            self.generation = generation
+        }
+    }
+
+    /// Refuses a process that is no longer there: its slot has another one now.
+    func check(_ common: Common, pool name: String) throws(PoolError) {
+        guard let generation else { return }
+        let pool = try Common.find(name, in: try common.status())
+        guard let worker = pool.workers.first(where: { Int32(clamping: $0.slot) == slot }), worker.generation == generation else {
+            throw PoolError(status: "not_found", message: "worker \(slot).\(generation) of pool \(name) is gone; see `poolctl workers \(name)`")
+        }
+    }
+}
