@@ -16,6 +16,8 @@ struct SimulatedCall {
     var poison: UInt64 = 0
     var idempotent = false
     var deadline: UInt64 = 0
+    /// The only worker that may have it; `none`: any.
+    var target = WorkerID.none
 
     /// Its last worker, and its number there.
     var worker = WorkerID(slot: 0, generation: 0)

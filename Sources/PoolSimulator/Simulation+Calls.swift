@@ -39,7 +39,7 @@ extension Simulation {
         guard let arrival = arrivalAtHand else { throw fail("admit without an arrival") }
         arrivalAtHand = nil
         guard live(call) == nil, Int(call.index) >= serials.count || serials[Int(call.index)] < 0 else { throw fail("admit gives \(call), which is in use") }
-        guard !isShuttingDown, !isDraining else { throw fail("a call is admitted while the pool drains") }
+        guard !isShuttingDown, !isDraining || arrival.target != .none else { throw fail("a call is admitted while the pool drains") }
         guard circuit != .open else { throw fail("a call is admitted while the circuit is open") }
         if arrival.bodyHash != 0 && isQuarantined(arrival.bodyHash) { throw fail("a body in quarantine is admitted") }
         let budget = min(arrival.budget == 0 ? policy.defaultBudget : arrival.budget, policy.maximumBudget)
@@ -49,7 +49,7 @@ extension Simulation {
             SimulatedCall(
                 id: call, position: living.count, identity: arrival.identity.index, method: arrival.method.index, priority: arrival.priority,
                 session: arrival.session, bytes: arrival.bodyBytes, poison: poisonAtHand, idempotent: arrival.idempotent,
-                deadline: deadline.overflow ? .max : deadline.partialValue))
+                deadline: deadline.overflow ? .max : deadline.partialValue, target: arrival.target))
         while serials.count <= Int(call.index) { serials.append(-1) }
         serials[Int(call.index)] = serial
         living.append(serial)
@@ -63,6 +63,7 @@ extension Simulation {
     mutating func refused(_ refusal: Refusal) throws(Violation) {
         guard let arrival = arrivalAtHand else { throw fail("refuse without an arrival") }
         arrivalAtHand = nil
+        guard arrival.target == .none else { return try targetRefused(refusal, arrival) }
         counters.refused += 1
         totals[Tally(refusal.reason)] += 1
         let isRight: Bool
@@ -113,7 +114,7 @@ extension Simulation {
             if let probe, calls[probe].place == .atWorker { throw fail("\(call) is sent while the circuit is half open and \(calls[probe].id) tries it") }
             probe = serial
         }
-        try checkOrder(serial)
+        if calls[serial].target != .none { try checkTarget(serial, worker) } else { try checkOrder(serial) }
         try checkSession(serial, worker)
         waitNoMore(serial)
         calls[serial].place = .atWorker
@@ -132,7 +133,7 @@ extension Simulation {
         guard policy.overload != .newestFirst, policy.affinity == .none, calls[serial].sends == 0 else { return }
         for other in living
         where other < serial && calls[other].place == .waiting && calls[other].sends == 0 && calls[other].identity == calls[serial].identity
-            && calls[other].priority == calls[serial].priority
+            && calls[other].priority == calls[serial].priority && calls[other].target == .none
         {
             throw fail("\(calls[serial].id) is served before \(calls[other].id), which came earlier")
         }
@@ -261,7 +262,7 @@ extension Simulation {
             isRight = wanted == 0 || isUnavailable
         case .sessionLost:
             counters.dropped += 1
-            isRight = record.session != 0 && policy.affinity == .require
+            isRight = record.target == .none ? record.session != 0 && policy.affinity == .require : mayBeLost(record.target)
         }
         guard isRight else { throw fail("\(call) ends as \(outcome) without cause") }
         if outcome == .timeoutRunning || outcome == .cancelledRunning { noteOverrun(serial) }
@@ -287,7 +288,7 @@ extension Simulation {
         let worker = workers[slot]
         guard policy.quarantineDeaths > 0, worker.phase == .ready else { return false }
         guard running <= started, started <= worker.lastNumber, let at = worker.heldIndex(running) else { return false }
-        return !worker.held[at].isOver
+        return !worker.held[at].isOver && calls[worker.held[at].serial].target == .none
     }
 
     mutating func blamed(_ call: CallID, _ method: MethodID) throws(Violation) {

@@ -32,6 +32,9 @@ extension Simulation {
             default: throw fail("the first effect of an arrival is \(effect)")
             }
         }
+        let counted = counters
+        let isCounted = !endsTargeted(effect)
+        defer { if !isCounted { counters = counted } }
         if isStopped && effect != .publish(.poolHealth(.stopped)) { throw fail("\(effect) after the end") }
         switch effect {
         case .admit, .refuse: throw fail("\(effect) without an arrival")

@@ -78,7 +78,9 @@ extension Simulation {
         case .measured(let worker, let bytes):
             if let slot = simulated(worker) { workers[slot].mayLeave = true }
             try apply(.workerMeasured(worker, privateBytes: bytes))
-        case .operation: try operate()
+        case .operation:
+            try operate()
+            try callTargets()
         }
     }
 
@@ -110,9 +112,10 @@ extension Simulation {
         arrivalAtHand = arrival
         poisonAtHand = poison
         admittedAtHand = nil
-        counters.arrived += 1
+        if arrival.target == .none { counters.arrived += 1 }
         waitedBefore = (waitingCalls, waitingBytes, waitingBytesByIdentity[Int(arrival.identity.index)])
         mustServe = waitingCalls == 0 && hasIdleWorker && circuit == .closed && !isDraining && !isShuttingDown && arrival.session == 0 && wanted > 0
+            && arrival.target == .none
         try apply(.callArrived(arrival))
     }
 

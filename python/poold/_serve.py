@@ -11,7 +11,7 @@ import time
 import traceback
 from typing import Any, Dict, List, Tuple
 
-from poold import _process, _registry, _wire
+from poold import _process, _registry, _warm, _wire
 from poold._registry import BadArguments, Cancelled, Method, Unencodable
 
 SOCKET, PAGE, STACK = 3, 4, 5
@@ -26,7 +26,7 @@ READ_BYTES = 65536
 SLOW = 1_000_000
 #: so many quick calls in a row, and a method that was slow once counts as quick again
 SLOW_MEMORY = 256
-#: exit status: import or set-up failed
+#: exit status: import, set-up or warming failed
 SETUP_FAILED = 70
 #: exit status: poold sent what the protocol does not allow
 PROTOCOL_FAULT = 76
@@ -347,7 +347,7 @@ def register_stack_dump() -> None:
 
 
 def run(sock: socket.socket) -> int:
-    """From an imported module to the end of the worker: set-up, METHODS, calls, tear-down. Returns the exit status."""
+    """From an imported module to the end of the worker: set-up, warming, METHODS, calls, tear-down. Returns the exit status."""
     _process.set_name(f"{os.environ.get('POOLD_POOL', 'poold')}/{os.environ.get('POOLD_SLOT', '0')}")
     _process.register_membarrier()
     register_stack_dump()
@@ -358,7 +358,12 @@ def run(sock: socket.socket) -> int:
     except BaseException as error:
         return refuse(sock, error, "set-up")
     register_stack_dump()
+    try:
+        _warm.before_ready()
+    except BaseException as error:
+        return refuse(sock, error, "warming")
     methods = {i + 1: m for i, m in enumerate(_registry.METHODS.values())}
+    methods[_warm.METHOD_NUMBER] = Method(_warm.METHOD_NAME, "json", False, _warm.again)
     try:
         status = serve(sock, page, methods)
     except _wire.WireError as fault:

@@ -96,7 +96,8 @@ def launch(arguments: List[str], descriptors: List[int], env: Dict[str, str], ou
 class Worker:
     """One worker, cold or of a template, seen from poold. Close it."""
 
-    def __init__(self, name: str = "methods", template: Optional["Template"] = None, limit: int = 1 << 26, slot: int = 3, welcome: bool = True) -> None:
+    def __init__(self, name: str = "methods", template: Optional["Template"] = None, limit: int = 1 << 26, slot: int = 3, welcome: bool = True,
+                 variables: Optional[Dict[str, str]] = None) -> None:
         self.socket, child = socket.socketpair()
         self.socket.settimeout(10)
         self.page_descriptor = os.memfd_create("page")
@@ -117,7 +118,7 @@ class Worker:
         self.process: Optional["subprocess.Popen[bytes]"] = None
         self.began = time.monotonic()
         if template is None:
-            env = environment(POOLD_SLOT=str(slot), POOLD_GENERATION="9")
+            env = environment(POOLD_SLOT=str(slot), POOLD_GENERATION="9", **(variables or {}))
             self.process = launch([PYTHON, "-m", "poold.worker", module(name)], [child.fileno(), self.page_descriptor, self.stack], env, self.output)
             self.pid = self.process.pid
         else:

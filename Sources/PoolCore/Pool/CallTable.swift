@@ -2,7 +2,7 @@
 ///
 /// - free: → queued, sent (admitted)
 /// - queued: → sent, free (ended)
-/// - pinned: waits for its session's worker. → sent, free
+/// - pinned: waits for its session's worker, or for its target. → sent, free
 /// - sent: → free (replied, ended), queued (taken back, or its worker died before it began)
 /// - revoking: the shell is asked whether it has begun. → free, sent, queued
 enum CallPlace: UInt8, BitwiseCopyable {
@@ -39,6 +39,8 @@ struct CallRecord: BitwiseCopyable {
     var idempotent = false
     /// Counted among its session's calls.
     var holdsSession = false
+    /// For the worker in `slot` alone; ends with it.
+    var isTargeted = false
 }
 
 /// All calls of a pool, by index; grows to its bound on demand.
@@ -110,6 +112,7 @@ struct CallTable {
             coder.code(&record.attempts)
             coder.code(&record.idempotent)
             coder.code(&record.holdsSession)
+            coder.code(&record.isTargeted)
         }
     }
 }

@@ -51,7 +51,7 @@ package struct Refusal: BitwiseCopyable, Sendable, Hashable {
         /// No worker can start, or the circuit breaker is open.
         case unavailable
         case quarantined
-        /// Affinity `require` and the session's worker is gone.
+        /// Affinity `require` and the session's worker is gone; or the call's only worker is.
         case sessionLost
         /// Sessions of the pool or the identity.
         case sessionQuota
@@ -78,7 +78,7 @@ package enum Outcome: UInt8, BitwiseCopyable, Sendable, Hashable, CaseIterable {
     case shed
     /// No worker can start.
     case unavailable
-    /// Affinity `require` and the session's worker ended before it began.
+    /// Affinity `require` and the session's worker ended before it began; or the only worker that the call was for.
     case sessionLost
 
     /// The same end for a call that has begun once.

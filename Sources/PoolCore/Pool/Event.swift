@@ -69,10 +69,13 @@ package struct Arrival: BitwiseCopyable, Sendable {
     package var bodyBytes: UInt32
     /// Hash of method and body; needed only while `PoolMachine.wantsBodyHash`, otherwise 0.
     package var bodyHash: UInt64
+    /// Only this worker may have it: poold's own calls. Neither counted among the callers' nor blamed for a death; taken also
+    /// while the pool drains. `none`: any worker.
+    package var target: WorkerID
     package init(
         identity: IdentityID, method: MethodID, priority: Priority = .normal, idempotent: Bool = false,
         session: UInt64 = 0,
-        budget: Nanoseconds = 0, bodyBytes: UInt32 = 0, bodyHash: UInt64 = 0
+        budget: Nanoseconds = 0, bodyBytes: UInt32 = 0, bodyHash: UInt64 = 0, target: WorkerID = .none
     ) {
         self.identity = identity
         self.method = method
@@ -82,6 +85,7 @@ package struct Arrival: BitwiseCopyable, Sendable {
         self.budget = budget
         self.bodyBytes = bodyBytes
         self.bodyHash = bodyHash
+        self.target = target
     }
 }
 

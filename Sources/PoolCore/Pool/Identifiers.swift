@@ -39,6 +39,7 @@ package struct WorkerID: Hashable, BitwiseCopyable, Sendable {
         self.slot = slot
         self.generation = generation
     }
+    package static let none = WorkerID(slot: .max, generation: 0)
 }
 
 /// Whom calls are accounted to: a user, or a tenant beneath a trusted one. Dense, given by the shell,
@@ -52,6 +53,8 @@ package struct IdentityID: Hashable, BitwiseCopyable, Sendable {
 package struct MethodID: Hashable, BitwiseCopyable, Sendable {
     package var index: UInt16
     @inlinable package init(index: UInt16) { self.index = index }
+    /// A method of the worker library itself (`poold.warm`): its times tell nothing of the pool's methods and are not kept.
+    package static let builtIn = MethodID(index: .max)
 }
 
 /// The class of a call: a higher one is served first, a lower one is not starved.

@@ -2,6 +2,7 @@ extension PoolMachine {
     // MARK: - Arrival
 
     mutating func arrive(_ arrival: Arrival, _ effects: inout EffectBuffer) {
+        guard arrival.target == .none else { return arriveForTarget(arrival, &effects) }
         counters.arrived += 1
         let method = arrival.method.index
         let identity = min(arrival.identity.index, UInt16(PoolPolicy.maximumIdentities - 1))
@@ -12,6 +13,13 @@ extension PoolMachine {
             return
         }
 
+        let index = enroll(arrival, identity: identity, method: method)
+        effects.append(.admit(calls.id(index)))
+        place(index, &effects)
+    }
+
+    /// Into the table, its deadline armed.
+    @inline(__always) mutating func enroll(_ arrival: Arrival, identity: UInt16, method: UInt16) -> Int {
         let index = calls.allocate()
         timers.grow(to: node(call: index) + 1)
         let budget = min(arrival.budget == 0 ? policy.defaultBudget : arrival.budget, policy.maximumBudget)
@@ -27,9 +35,9 @@ extension PoolMachine {
         calls.records[index].priority = arrival.priority
         calls.records[index].attempts = 0
         calls.records[index].idempotent = arrival.idempotent
+        calls.records[index].isTargeted = false
         timers.arm(node(call: index), at: deadline)
-        effects.append(.admit(calls.id(index)))
-        place(index, &effects)
+        return index
     }
 
     /// Why this call is not taken, if it is not.
@@ -60,7 +68,7 @@ extension PoolMachine {
         return nil
     }
 
-    private func refuse(_ reason: Refusal.Reason, wait: Nanoseconds = 0, retryAfter: Nanoseconds = 0) -> Refusal {
+    func refuse(_ reason: Refusal.Reason, wait: Nanoseconds = 0, retryAfter: Nanoseconds = 0) -> Refusal {
         Refusal(reason: reason, predictedWait: wait, retryAfter: retryAfter)
     }
 
@@ -171,6 +179,7 @@ extension PoolMachine {
         // A call that was to run again has had its effects once: it must not be told that it never began.
         let outcome = calls.records[index].attempts > 0 ? proposed.afterBeginning : proposed
         effects.append(.finish(calls.id(index), outcome))
+        guard !calls.records[index].isTargeted else { return forget(index) }
         switch outcome {
         case .timeoutWaiting, .timeoutRunning: counters.timeouts += 1
         case .cancelledWaiting, .cancelledRunning: counters.cancelled += 1
@@ -180,9 +189,9 @@ extension PoolMachine {
         forget(index)
     }
 
-    private mutating func abandon(_ index: Int, _ effects: inout EffectBuffer) {
+    mutating func abandon(_ index: Int, _ effects: inout EffectBuffer) {
         effects.append(.release(calls.id(index)))
-        counters.abandoned += 1
+        if !calls.records[index].isTargeted { counters.abandoned += 1 }
         forget(index)
     }
 
@@ -227,12 +236,14 @@ extension PoolMachine {
         switch kind {
         case .result, .error, .interrupted:
             workers[slot].calls += 1
-            if kind != .interrupted { times.record(entry.method, ran: ran, elapsed: elapsed) }
+            if kind != .interrupted && entry.method != MethodID.builtIn.index { times.record(entry.method, ran: ran, elapsed: elapsed) }
             succeeded(slot, &effects)
             if let index = calls.live(entry.call) {
                 switch calls.records[index].place {
                 case .sent, .revoking:
-                    if kind == .result { counters.results += 1 } else { counters.errors += 1 }
+                    if !calls.records[index].isTargeted {
+                        if kind == .result { counters.results += 1 } else { counters.errors += 1 }
+                    }
                     effects.append(.deliver(entry.call))
                     forget(index)
                 case .free, .queued, .pinned: preconditionFailure("call \(index) waits and is at a worker")

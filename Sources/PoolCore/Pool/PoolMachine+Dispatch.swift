@@ -18,6 +18,8 @@ extension PoolMachine {
             finish(index, .draining, &effects)
         } else if calls.records[index].deadline <= now {
             finish(index, .timeoutWaiting, &effects)
+        } else if calls.records[index].isTargeted {
+            returnToTarget(index, &effects)
         } else if policy.affinity == .require && calls.records[index].session != 0 {
             repin(index, &effects)
         } else if wanted == 0 || health == .unavailable {

@@ -1,5 +1,5 @@
 extension PoolMachine {
-    /// Raised when the layout changes. Version 2: tables that outgrew the policy.
+    /// Raised when the layout changes. Version 2: tables that outgrew the policy, calls for one worker alone.
     static let encodingVersion: UInt32 = 2
 
     /// The whole state as bytes. `decoded` reads them back. (`mutating` only because one function serves both directions.)

@@ -6,9 +6,10 @@ extension PoolMachine {
     /// The slot of a session's worker, if that worker still serves.
     private func servingSlot(_ key: SessionTable.Key) -> Int? {
         guard let worker = sessions.worker(key), let slot = live(worker) else { return nil }
-        guard workers[slot].phase == .ready, !workers[slot].leaving, !workers[slot].deaf else { return nil }
-        return slot
+        return isServing(slot) ? slot : nil
     }
+
+    func isServing(_ slot: Int) -> Bool { workers[slot].phase == .ready && !workers[slot].leaving && !workers[slot].deaf }
 
     mutating func sessionRefusal(_ arrival: Arrival, identity: UInt16) -> Refusal.Reason? {
         guard arrival.session != 0, policy.affinity == .require else { return nil }
@@ -68,8 +69,8 @@ extension PoolMachine {
         return true
     }
 
-    /// With `require`, a begun call must not run again elsewhere.
-    func isPinnedElsewhere(_ index: Int) -> Bool { policy.affinity == .require && calls.records[index].session != 0 }
+    /// With `require` or a target, a begun call must not run again elsewhere.
+    func isPinnedElsewhere(_ index: Int) -> Bool { calls.records[index].isTargeted || policy.affinity == .require && calls.records[index].session != 0 }
 
     mutating func bindSession(_ index: Int, to slot: Int) {
         let key = key(index)

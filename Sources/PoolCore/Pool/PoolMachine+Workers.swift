@@ -193,7 +193,7 @@ extension PoolMachine {
     private func blame(_ slot: Int, running: UInt64, _ effects: inout EffectBuffer) {
         guard policy.quarantineDeaths > 0, running >= workers[slot].first, running < workers[slot].next else { return }
         let entry = sent[ring(slot, running)]
-        guard let index = calls.live(entry.call) else { return }
+        guard let index = calls.live(entry.call), !calls.records[index].isTargeted else { return }
         effects.append(.blame(calls.id(index), method: MethodID(index: entry.method)))
     }
 
@@ -212,9 +212,7 @@ extension PoolMachine {
             case .expired: finish(index, began ? .timeoutRunning : .timeoutWaiting, &effects)
             case .cancelled: finish(index, began ? .cancelledRunning : .cancelledWaiting, &effects)
             case .abandoned:
-                effects.append(.release(calls.id(index)))
-                counters.abandoned += 1
-                forget(index)
+                abandon(index, &effects)
             case .none, .takenBack:
                 if !began {
                     requeue(index, &effects)

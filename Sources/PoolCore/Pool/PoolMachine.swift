@@ -2,8 +2,8 @@
 ///
 /// What belongs together stands in one file each: `+Calls` (arrival, cancel, expiry, end), `+Dispatch` (which call to which
 /// worker, sending ahead, taking back), `+Workers` (birth, readiness, death), `+Retirement` (scale-down, recycling, stop),
-/// `+Failures` (back-off, circuit, quarantine, health), `+Sessions`, `+Timers`, `+Configure` (another policy while it runs),
-/// `+Encoding`, `+Status`.
+/// `+Failures` (back-off, circuit, quarantine, health), `+Sessions`, `+Targets` (calls for one worker alone), `+Timers`,
+/// `+Configure` (another policy while it runs), `+Encoding`, `+Status`.
 package struct PoolMachine: ~Copyable {
     package internal(set) var policy: PoolPolicy
     var random: RandomSource

@@ -81,6 +81,8 @@ struct CallReference: BitwiseCopyable, Equatable {
 
 /// What the shell knows of a call that the machine does not: whose it is and its bytes.
 struct CallContext: BitwiseCopyable {
+    /// In place of a connection: poold's own call of a warming job, which `clientID` names.
+    static let warming = -2
     var connection: Int32
     /// The id under which the client asked.
     var clientID: UInt64

@@ -13,7 +13,7 @@ package enum PooldVersion {
 }
 
 /// Why an operation could not be done.
-private struct ControlFault: Error {
+struct ControlFault: Error {
     var status: Status
     var text: String
 }
@@ -92,6 +92,8 @@ extension Shell {
             handle(try find(request.pool), .clearQuarantine(hash: 0))
             return try done("nothing is in quarantine in pool \(request.pool) any more")
         case .configuration: return try effectiveConfiguration().serializedBytes()
+        case .warm: return try warmOperation(body)
+        case .warmProgress: return try warmProgressOperation(body)
         case .stats,
             .calls,
             .cancel,
@@ -100,8 +102,6 @@ extension Shell {
             .postMortem,
             .quarantine,
             .events,
-            .warm,
-            .warmProgress,
             .reload, .unspecified, .UNRECOGNIZED:
             throw ControlFault(status: .badArguments, text: "operation \(code) does not exist in poold \(PooldVersion.text)")
         }
@@ -113,7 +113,7 @@ extension Shell {
         return try message.serializedBytes()
     }
 
-    private func find(_ name: String) throws -> Int {
+    func find(_ name: String) throws -> Int {
         var names: [String] = []
         for pool in 0..<poolCount where !pools[pool].isRemoved {
             if pools[pool].configuration.name == name { return pool }
@@ -122,7 +122,7 @@ extension Shell {
         throw ControlFault(status: .noSuchPool, text: "there is no pool \(name); there are: \(names.joined(separator: ", "))")
     }
 
-    private func worker(_ pool: Int, _ slot: Int32) throws -> WorkerID {
+    func worker(_ pool: Int, _ slot: Int32) throws -> WorkerID {
         guard slot >= 0, Int(slot) < pools[pool].workerCapacity, pools[pool].workers[Int(slot)].pid > 0 else {
             throw ControlFault(status: .badArguments, text: "pool \(pools[pool].configuration.name) has no worker \(slot); see poolctl status")
         }
@@ -163,6 +163,7 @@ extension Shell {
         message.template = "\(pools[pool].template.state)"
         message.templatePid = pools[pool].template.pid
         message.failure = pools[pool].failure
+        message.warmCommands = UInt32(pools[pool].configuration.warm.count)
         for worker in status.workers {
             var line = Poold_V1_Worker()
             line.slot = UInt32(worker.worker.slot)

@@ -61,6 +61,7 @@ extension Shell {
 
     private mutating func admitted(_ pool: Int, _ call: CallID) {
         let index = arrivalConnection
+        guard index >= 0 else { return warmAdmitted(pool, call) }
         let context = pools[pool].contexts + Int(call.index)
         let length = arrivalBody.count
         let block: Block
@@ -114,7 +115,7 @@ extension Shell {
         let length = context.pointee.bodyLength
         let method = Int(context.pointee.method)
         let header = Header(
-            .call, flags: context.pointee.flags, code: method < entry.pointee.numbers.count ? entry.pointee.numbers[method] : 0, id: number,
+            .call, flags: context.pointee.flags, code: method < entry.pointee.numbers.count ? entry.pointee.numbers[method] : number(ofBuiltIn: method), id: number,
             session: context.pointee.session, time: deadline.nanoseconds, bodyLength: length)
         guard !context.pointee.isLarge else {
             return appendLarge(entry.pointee.connection, header, context.pointee.body, .call(context.pointee.block))
@@ -124,9 +125,14 @@ extension Shell {
         if length > 0 { memcpy(place + Header.size, context.pointee.block.pointer! + Header.size, length) }
     }
 
+    private func number(ofBuiltIn method: Int) -> UInt16 { method == Int(MethodID.builtIn.index) ? WarmEnvironment.methodNumber : 0 }
+
     private mutating func deliver(_ pool: Int, _ call: CallID) {
         let (index, id) = take(pool, call)
-        guard index >= 0 else { return }
+        guard index >= 0 else {
+            if index == CallContext.warming { warmReplied(call, job: id) }
+            return
+        }
         var header = replyHeader
         header.id = id
         if replyBody.count > CallContext.largeBody { return deliverLarge(index, header) }
@@ -171,7 +177,10 @@ extension Shell {
 
     private mutating func finish(_ pool: Int, _ call: CallID, _ outcome: Outcome) {
         let (index, id) = take(pool, call)
-        guard index >= 0 else { return }
+        guard index >= 0 else {
+            if index == CallContext.warming { warmFinished(pool, call, outcome, job: id) }
+            return
+        }
         let (status, text) = ErrorText.of(outcome, pool: pools[pool].configuration.name, failure: pools[pool].failure)
         appendError(index, id: id, status, time: outcome == .shed || outcome == .unavailable ? 1_000_000_000 : 0, text)
         checkUnread(index)
@@ -180,6 +189,7 @@ extension Shell {
     private mutating func release(_ pool: Int, _ call: CallID) { _ = take(pool, call) }
 
     private mutating func refuse(_ pool: Int, _ refusal: Refusal) {
+        guard arrivalConnection >= 0 else { return warmRefused(pool, refusal) }
         let (status, text) = ErrorText.of(refusal, pool: pools[pool].configuration.name, failure: pools[pool].failure)
         appendError(arrivalConnection, id: arrivalHeader.id, status, time: refusal.retryAfter, text)
     }

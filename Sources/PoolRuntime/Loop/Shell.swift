@@ -93,6 +93,7 @@ struct Shell: ~Copyable {
     var postponed: [(pool: Int, event: Event)] = []
     var host: HostMachine
     var hostEffects: [HostMachine.Effect] = []
+    var warming = WarmingTable()
 
     let globalMethods: UnsafeMutablePointer<GlobalMethod>
     var methodCount = 0
@@ -198,7 +199,7 @@ struct Shell: ~Copyable {
         let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: Self.eventsPerTurn)
         while !isOver {
             armTimer()
-            let count = epoll_wait(epoll, events, Int32(Self.eventsPerTurn), due.isEmpty ? -1 : 0)
+            let count = epoll_wait(epoll, events, Int32(Self.eventsPerTurn), due.isEmpty && !warming.isDue ? -1 : 0)
             now = cpoold_now()
             if count > 0 {
                 for index in 0..<Int(count) { dispatch(events + index) }
@@ -257,6 +258,7 @@ struct Shell: ~Copyable {
         if templateDeadline <= now { tendTemplates() }
         if !methodReviews.isEmpty { reviewDueMethods() }
         if !isListening && listener >= 0 { openWhenReady() }
+        if warming.isDue { continueWarming() }
         takeUpStalled()
         flushDirty()
     }

@@ -119,6 +119,7 @@ extension Shell {
         if !pythonPath.isEmpty { result.append("PYTHONPATH=" + pythonPath.joined(separator: ":")) }
         for (name, value) in configuration.environment.sorted(by: { $0.key < $1.key }) where name != "PYTHONPATH" { result.append("\(name)=\(value)") }
         result.append("POOLD_POOL=\(configuration.name)")
+        if let warm = WarmEnvironment.variable(configuration) { result.append(warm) }
         return result + extra
     }
 
