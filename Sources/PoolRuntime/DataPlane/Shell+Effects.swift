@@ -115,7 +115,7 @@ extension Shell {
         let length = context.pointee.bodyLength
         let method = Int(context.pointee.method)
         let header = Header(
-            .call, flags: context.pointee.flags, code: method < entry.pointee.numbers.count ? entry.pointee.numbers[method] : number(ofBuiltIn: method), id: number,
+            .call, flags: context.pointee.flags, code: method < entry.pointee.numbers.count ? entry.pointee.numbers[method] : builtInNumber(method), id: number,
             session: context.pointee.session, time: deadline.nanoseconds, bodyLength: length)
         guard !context.pointee.isLarge else {
             return appendLarge(entry.pointee.connection, header, context.pointee.body, .call(context.pointee.block))
@@ -125,7 +125,7 @@ extension Shell {
         if length > 0 { memcpy(place + Header.size, context.pointee.block.pointer! + Header.size, length) }
     }
 
-    private func number(ofBuiltIn method: Int) -> UInt16 { method == Int(MethodID.builtIn.index) ? WarmEnvironment.methodNumber : 0 }
+    private func builtInNumber(_ method: Int) -> UInt16 { method == Int(MethodID.builtIn.index) ? WarmEnvironment.methodNumber : 0 }
 
     private mutating func deliver(_ pool: Int, _ call: CallID) {
         let (index, id) = take(pool, call)

@@ -60,7 +60,7 @@ extension Shell {
             let configuration = pools[pool].configuration
             // As long as its commands may take, and behind a call that has just begun there.
             let span = configuration.warmCommandTimeout.multipliedReportingOverflow(by: UInt64(configuration.warm.count))
-            let budget = span.overflow ? UInt64.max : span.partialValue&+ configuration.policy.defaultBudget
+            let budget = span.overflow ? UInt64.max : span.partialValue &+ configuration.policy.defaultBudget
             arrivalConnection = CallContext.warming
             arrivalHeader = Header(.call, flags: FrameFlags.end, id: job)
             arrivalBody = UnsafeRawBufferPointer(start: nil, count: 0)
