@@ -60,7 +60,16 @@ def method(function: Any = None, *, name: Optional[str] = None, codec: str = "js
     """Declares a method, callable as `pool.name`. `codec`: json (default), bytes, msgpack. `idempotent`: running it twice does
     no harm. Raises TypeError, ValueError, and ImportError where msgpack is not installed."""
     if function is None:
-        return lambda f: method(f, name=name, codec=codec, idempotent=idempotent)
+        def declare(later: Function) -> Function:
+            _declare(later, name, codec, idempotent)
+            return later
+
+        return declare
+    _declare(function, name, codec, idempotent)
+    return function
+
+
+def _declare(function: Callable[..., Any], name: Optional[str], codec: str, idempotent: bool) -> None:
     if not callable(function):
         raise TypeError(f"@worker.method needs a function, not {function!r}")
     name = name or getattr(function, "__name__", "")
@@ -75,7 +84,6 @@ def method(function: Any = None, *, name: Optional[str] = None, codec: str = "js
     if name in METHODS and METHODS[name].function is not function:
         raise ValueError(f"method {name!r} is declared twice")
     METHODS[name] = Method(name, codec, idempotent, function)
-    return function
 
 
 def setup(function: Hook) -> Hook:

@@ -9,7 +9,8 @@ import struct
 import sys
 import time
 import traceback
-from typing import Any, Dict, List, Tuple
+from types import FrameType
+from typing import Any, Dict, List, Optional, Tuple
 
 from poold import _process, _registry, _warm, _wire
 from poold._registry import BadArguments, Cancelled, Method, Unencodable
@@ -73,13 +74,14 @@ def _empty_bytes(size: int) -> Tuple[bytes, Any]:
     return payload, memoryview((ctypes.c_char * size).from_address(_address_of(payload))).cast("B")
 
 
+_new_bytes: Any = None
 try:
     _new_bytes = ctypes.pythonapi.PyBytes_FromStringAndSize
     _new_bytes.restype, _new_bytes.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_ssize_t)
     _address_of = ctypes.pythonapi.PyBytes_AsString
     _address_of.restype, _address_of.argtypes = ctypes.c_void_p, (ctypes.py_object,)
-except AttributeError:  # not CPython
-    _new_bytes = None
+except AttributeError:
+    pass  # not CPython
 
 
 def _receive_rest(sock: socket.socket, beginning: bytes, size: int) -> bytes:
@@ -122,7 +124,7 @@ def _payload_start(data: bytes, at: int, end: int, flags: int) -> int:
         return at + 32
     if end - at < 36:
         raise _wire.WireError("the metadata of a CALL ends inside its length")
-    start = at + 36 + struct.unpack_from(">I", data, at + 32)[0]
+    start: int = at + 36 + struct.unpack_from(">I", data, at + 32)[0]
     if start > end:
         raise _wire.WireError(f"the metadata of a CALL goes {start - end} bytes beyond its frame")
     return start
@@ -144,13 +146,13 @@ def serve(sock: socket.socket, page: Any, methods: Dict[int, Method]) -> int:
     interrupted = 0
     waiting = stopping = False
 
-    def remaining():
+    def remaining() -> Optional[float]:
         return (deadline - clock()) / 1e9 if deadline else None
 
     _registry.remaining = remaining
     _registry.session = lambda: session
 
-    def on_revoke(_signal, _frame):
+    def on_revoke(_signal: int, _frame: Optional[FrameType]) -> None:
         # Only into the call that is revoked, and once. `running` is 0 in the loop's own code, so it is never struck.
         nonlocal interrupted
         number = page[RUNNING]
@@ -158,7 +160,7 @@ def serve(sock: socket.socket, page: Any, methods: Dict[int, Method]) -> int:
             interrupted = number
             raise Cancelled
 
-    def on_terminate(_signal, _frame):
+    def on_terminate(_signal: int, _frame: Optional[FrameType]) -> None:
         # A running call ends first; a wait for the next one does not go on. A second signal must not strike the clean-up.
         nonlocal stopping, waiting
         stopping = True
@@ -297,13 +299,14 @@ def serve(sock: socket.socket, page: Any, methods: Dict[int, Method]) -> int:
                         pending = 0
                         now = clock()
                     else:
-                        text = f"the result of {method.name} has {size} bytes, the connection's limit is {limit}"
-                        outs.append(_wire.frame(_wire.ERROR, text.encode(), 1, 20, number, 0, max(ran, 1)))
+                        text = f"the result of {method.name} has {size} bytes, the connection's limit is {limit}".encode()
+                        outs.append(_wire.frame(_wire.ERROR, text, 1, 20, number, 0, max(ran, 1)))
                     # Nothing of a call is kept while the next one is awaited.
-                    result = payload = None
+                    result = payload = b""
                 else:
                     status, text = failure(error, _registry.full_name(method.name), min(limit, BATCH_BYTES))
-                    error = result = payload = None
+                    error = None
+                    result = payload = b""
                     outs.append(_wire.frame(_wire.ERROR, text, 1, status, number, 0, max(ran, 1)))
                     pending += len(text)
             if at:
@@ -330,7 +333,8 @@ def open_page() -> Any:
 
 def line_buffer_output() -> None:
     """poold's log takes lines: a print must not wait for a full buffer."""
-    for stream in (sys.stdout, sys.stderr):
+    streams: List[Any] = [sys.stdout, sys.stderr]
+    for stream in streams:
         try:
             stream.reconfigure(line_buffering=True)
         except (AttributeError, ValueError):

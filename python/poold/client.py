@@ -5,87 +5,30 @@
     with Client("/run/poold/poold.sock") as poold:
         poold.call("text.summarize", {"text": "..."}, timeout=2.0)
 
-`Client` may be used from many threads at once; calls share one connection and are matched by id. After a lost
-connection the calls that were in flight raise `ConnectionLost`, and the next call connects again.
+`Client` may be used from many threads at once, `AsyncClient` from many tasks; calls share one connection and are matched by id.
+After a lost connection the calls that were in flight raise `ConnectionLost`, and the next call connects again; so it does when
+poold has said that it is shutting down. `connect_timeout` says for how long to try, over a restart of poold for instance.
 """
 import asyncio
 import itertools
-import json
 import os
 import socket
 import threading
-from typing import Any, Dict, Optional, Tuple, Type
+import time
+from typing import Any, Dict, Optional
 
 from poold import _wire
+from poold._session import Session
+from poold.errors import (ApplicationError, BadResult, Cancelled, ConnectionLost, Fault, Overloaded, PooldError, Refused, Timeout, WorkerLost,
+                          of_frame)
 
-
-class PooldError(Exception):
-    """A call ended with an error; the subclasses say what a caller can do about it. `status` is its name in PROTOCOL.md, `detail`
-    the traceback if there is one, `retry_after` seconds after which a retry is worth while (0: not said)."""
-
-    def __init__(self, status: str, message: str, detail: str = "", retry_after: float = 0.0) -> None:
-        super().__init__(f"{status}: {message}")
-        self.status = status
-        self.message = message
-        self.detail = detail
-        self.retry_after = retry_after
-
-    @property
-    def began(self) -> bool:
-        """Whether the call may have had effects."""
-        return self.status in ("application_error", "timeout_running", "cancelled", "worker_lost", "result_too_large", "result_unencodable", "internal")
-
-
-class ApplicationError(PooldError):
-    """The method raised; `detail` is its traceback."""
-
-
-class Timeout(PooldError):
-    """The budget ended. `began` says whether the method had begun."""
-
-
-class Cancelled(PooldError):
-    """The call was cancelled on its way, not by this client's own task or thread."""
-
-
-class Overloaded(PooldError):
-    """The pool does not take the call now: it is full, draining, without workers, or the caller is over its quota. Nothing has
-    begun; see `retry_after`."""
-
-
-class WorkerLost(PooldError):
-    """The worker ended while it ran the call, which may have had effects."""
-
-
-class ConnectionLost(WorkerLost):
-    """The connection ended before the answer came; the call may have had effects."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("worker_lost", message)
-
-
-class Refused(PooldError):
-    """The call can never be served as it is: no such method, arguments that do not fit, no permission, quarantined …"""
-
-
-class BadResult(PooldError):
-    """The method ran, and its result cannot be sent: too large, or not of its codec."""
-
-
-class Fault(PooldError):
-    """A fault of the protocol, of poold or of the worker library."""
-
-
-#: status → exception; `PooldError.status` says more exactly which
-_EXCEPTIONS: Dict[str, Type[PooldError]] = {
-    "application_error": ApplicationError, "timeout_waiting": Timeout, "timeout_running": Timeout, "cancelled": Cancelled,
-    "overloaded": Overloaded, "draining": Overloaded, "pool_unavailable": Overloaded, "quota_exceeded": Overloaded,
-    "worker_lost": WorkerLost, "session_lost": WorkerLost, "no_such_pool": Refused, "no_such_method": Refused, "method_gone": Refused,
-    "bad_arguments": Refused, "permission_denied": Refused, "quarantined": Refused, "result_too_large": BadResult,
-    "result_unencodable": BadResult,
-}
 __all__ = ["AsyncClient", "Client", "PooldError", "ApplicationError", "Timeout", "Cancelled", "Overloaded", "WorkerLost", "ConnectionLost",
            "Refused", "BadResult", "Fault", "default_socket"]
+
+#: poold ends every call within its budget; so many seconds more are for a poold that is stopped itself
+_MARGIN_SECONDS = 30.0
+#: between two attempts to connect
+_ATTEMPT_SECONDS = 0.05
 
 
 def default_socket() -> str:
@@ -97,81 +40,17 @@ def default_socket() -> str:
     return next((p for p in places if os.path.exists(p)), places[0])
 
 
-def _error(code: int, body: bytes, time: int) -> PooldError:
-    first, _, detail = body.decode("utf-8", "replace").partition("\n")
-    status = _wire.STATUS.get(code, f"status {code}")
-    retry = time / 1e9 if status in ("overloaded", "pool_unavailable") else 0.0
-    return _EXCEPTIONS.get(status, Fault)(status, first, detail, retry)
-
-
-class _Session:
-    """What both clients share: method numbers, encoding, decoding."""
-
-    def __init__(self) -> None:
-        #: name → (number, codec)
-        self.methods: Dict[str, Tuple[int, int]] = {}
-        self.largest = 1 << 20
-        self.welcomed = False
-        #: poold takes no new call here; those in flight are still answered
-        self.draining = False
-
-    def learn(self, kind: int, body: bytes) -> None:
-        """WELCOME or METHODS."""
-        if kind == _wire.WELCOME:
-            _, _, _, self.largest, entries = _wire.parse_welcome(body)
-            self.welcomed = True
-        else:
-            entries = _wire.parse_methods(body)
-        for number, codec, flags, name in entries:
-            if flags & 1:
-                self.methods.pop(name, None)
-            else:
-                self.methods[name] = (number, codec)
-
-    def request(self, id: int, method: str, arguments: Any, timeout: Optional[float], session: int, priority: str, idempotent: bool) -> Tuple[bytes, Optional[int]]:
-        """(frame, codec) of a CALL. Raises TypeError, ValueError for what cannot be sent."""
-        if priority not in _wire.PRIORITIES:
-            raise ValueError(f"priority {priority!r} is unknown; known: {', '.join(_wire.PRIORITIES)}")
-        number, codec = self.methods.get(method, (0, None))
-        if isinstance(arguments, (bytes, bytearray, memoryview)):
-            body, codec = bytes(arguments), 0
-        elif codec == 0:
-            raise TypeError(f"{method} takes bytes, not {type(arguments).__name__}")
-        elif codec == 2:
-            import msgpack
-
-            body = msgpack.packb(arguments)
-        else:
-            body, codec = json.dumps(arguments).encode(), 1
-        flags = _wire.END | (_wire.IDEMPOTENT if idempotent else 0) | _wire.PRIORITIES[priority] << 6
-        budget = 0 if timeout is None else max(1, int(timeout * 1e9))
-        if len(body) > self.largest:
-            raise ValueError(f"the arguments of {method} have {len(body)} bytes, poold takes {self.largest}")
-        if not number:
-            flags |= _wire.NAMED
-            body = _wire.short(method) + body
-        return _wire.frame(_wire.CALL, body, flags, number, id, session, budget), codec
-
-    @staticmethod
-    def result(codec: Optional[int], body: bytes) -> Any:
-        if codec == 1:
-            return json.loads(body)
-        if codec == 2:
-            import msgpack
-
-            return msgpack.unpackb(body)
-        return body
-
-
 class Client:
-    """A blocking client; safe for threads. `path`: poold's socket, by default `default_socket()`."""
+    """A blocking client; safe for threads. `path`: poold's socket, by default `default_socket()`. `name` is for poold's log.
+    `connect_timeout`: seconds to go on trying where no poold answers; 0: once."""
 
-    def __init__(self, path: Optional[str] = None, name: str = "python") -> None:
+    def __init__(self, path: Optional[str] = None, name: str = "python", connect_timeout: float = 0.0) -> None:
         self.path = path or default_socket()
+        self.connect_timeout = connect_timeout
         self._name = name
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
-        self._connection = None
+        self._connection: Optional[_Connection] = None
 
     def call(self, method: str, arguments: Any = None, *, timeout: Optional[float] = None, session: int = 0, priority: str = "normal",
              idempotent: bool = False) -> Any:
@@ -180,17 +59,22 @@ class Client:
 
         Raises PooldError, ConnectionLost (the answer never came), OSError (no poold)."""
         arguments = [] if arguments is None else arguments
-        connection = self._connect()
         call_id = next(self._ids)
-        data, codec = connection.session.request(call_id, method, arguments, timeout, session, priority, idempotent)
-        waiter = connection.expect(call_id)
+        is_sent = is_last_attempt = False
+        while not is_sent:
+            connection = self._connect()
+            data, codec = connection.session.request(call_id, method, arguments, timeout, session, priority, idempotent)
+            waiter = connection.expect(call_id)
+            try:
+                connection.send(data)
+                is_sent = True
+            except OSError as error:
+                # What did not leave whole cannot have begun: once more, on a new connection.
+                connection.end(f"poold at {self.path} closed the connection ({error})")
+                is_sent = is_last_attempt
+                is_last_attempt = True
         try:
-            connection.send(data)
-        except OSError as error:
-            connection.end(f"poold at {self.path} closed the connection ({error})")
-        try:
-            # poold ends every call within its budget; the margin is for a poold that is stopped.
-            if not waiter.event.wait(None if timeout is None else timeout + 30):
+            if not waiter.event.wait(None if timeout is None else timeout + _MARGIN_SECONDS):
                 connection.end("poold does not answer")
                 waiter.event.wait()
         except BaseException:
@@ -198,7 +82,7 @@ class Client:
             raise
         if waiter.error is not None:
             raise waiter.error
-        return _Session.result(codec, waiter.body)
+        return Session.result(codec, waiter.body)
 
     def methods(self) -> Dict[str, int]:
         """{name: codec number} of what can be called now."""
@@ -226,10 +110,21 @@ class Client:
 
     def _connect(self) -> "_Connection":
         with self._lock:
-            # A draining connection is left to the calls that wait on it.
-            if self._connection is None or self._connection.over or self._connection.session.draining:
-                self._connection = _Connection(self.path, self._name)
-            return self._connection
+            # A draining connection is left to the calls that wait on it; one from before a fork belongs to the parent.
+            connection = self._connection
+            if connection is None or connection.over or connection.session.draining or connection.process != os.getpid():
+                connection = self._connection = self._open()
+            return connection
+
+    def _open(self) -> "_Connection":
+        end = time.monotonic() + self.connect_timeout
+        while True:
+            try:
+                return _Connection(self.path, self._name)
+            except (FileNotFoundError, ConnectionRefusedError, ConnectionLost):
+                if time.monotonic() + _ATTEMPT_SECONDS > end:
+                    raise
+                time.sleep(_ATTEMPT_SECONDS)
 
 
 class _Waiter:
@@ -248,7 +143,8 @@ class _Connection:
         except OSError as error:
             self.socket.close()
             raise type(error)(error.errno, f"no poold answers on {path}: {error.strerror}") from None
-        self.session = _Session()
+        self.session = Session()
+        self.process = os.getpid()
         self.over = False
         self._waiters: Dict[int, _Waiter] = {}
         self._lock, self._send_lock = threading.Lock(), threading.Lock()
@@ -321,13 +217,13 @@ class _Connection:
                     if kind == _wire.RESULT:
                         waiter.body = body
                     else:
-                        waiter.error = _error(code, body, time)
+                        waiter.error = of_frame(code, body, time)
                     waiter.event.set()
             elif kind in (_wire.WELCOME, _wire.METHODS):
                 self.session.learn(kind, body)
                 self._decoder.limit = max(self._decoder.limit, self.session.largest)
             elif kind == _wire.ERROR:
-                raise _error(code, body, time)
+                raise of_frame(code, body, time)
             elif kind == _wire.PING:
                 self.send(_wire.frame(_wire.PONG, body, id=call_id, time=time))
             elif kind == _wire.DRAIN:
@@ -335,14 +231,15 @@ class _Connection:
 
 
 class AsyncClient:
-    """The same for asyncio. Cancelling the task that awaits a call cancels the call."""
+    """The same for asyncio, in one event loop. Cancelling the task that awaits a call cancels the call."""
 
-    def __init__(self, path: Optional[str] = None, name: str = "python") -> None:
+    def __init__(self, path: Optional[str] = None, name: str = "python", connect_timeout: float = 0.0) -> None:
         self.path = path or default_socket()
+        self.connect_timeout = connect_timeout
         self._name = name
         self._ids = itertools.count(1)
-        self._lock = None
-        self._stream = None
+        self._lock: Optional[asyncio.Lock] = None
+        self._stream: Optional[_Stream] = None
 
     async def call(self, method: str, arguments: Any = None, *, timeout: Optional[float] = None, session: int = 0, priority: str = "normal",
                    idempotent: bool = False) -> Any:
@@ -351,12 +248,18 @@ class AsyncClient:
         stream = await self._connect()
         call_id = next(self._ids)
         data, codec = stream.session.request(call_id, method, arguments, timeout, session, priority, idempotent)
-        future = asyncio.get_running_loop().create_future()
+        future: "asyncio.Future[bytes]" = asyncio.get_running_loop().create_future()
         stream.waiters[call_id] = future
         try:
             stream.writer.write(data)
             await stream.writer.drain()
-            body = await future
+            # Not wait_for: that is a task of its own for each call.
+            timer = None if timeout is None else asyncio.get_running_loop().call_later(timeout + _MARGIN_SECONDS, stream.abort, "poold does not answer")
+            try:
+                body = await future
+            finally:
+                if timer is not None:
+                    timer.cancel()
         except asyncio.CancelledError:
             if stream.waiters.pop(call_id, None) is not None:
                 stream.writer.write(_wire.frame(_wire.CANCEL, id=call_id))
@@ -364,9 +267,14 @@ class AsyncClient:
         except ConnectionError as error:
             stream.waiters.pop(call_id, None)
             raise ConnectionLost(str(error)) from None
-        return _Session.result(codec, body)
+        return Session.result(codec, body)
+
+    async def methods(self) -> Dict[str, int]:
+        """See Client.methods."""
+        return {name: codec for name, (_, codec) in (await self._connect()).session.methods.items()}
 
     async def close(self) -> None:
+        """Ends the connection; calls in flight raise ConnectionLost."""
         if self._stream:
             self._stream.writer.close()
             await self._stream.task
@@ -382,25 +290,53 @@ class AsyncClient:
         if self._lock is None:
             self._lock = asyncio.Lock()
         async with self._lock:
-            if self._stream is None or self._stream.task.done() or self._stream.session.draining:
-                reader, writer = await asyncio.open_unix_connection(self.path)
-                self._stream = _Stream(reader, writer)
-                writer.write(_wire.hello(self._name))
-                await self._stream.welcomed
-            return self._stream
+            stream = self._stream
+            if stream is None or stream.task.done() or stream.session.draining:
+                stream = self._stream = await self._open()
+            return stream
+
+    async def _open(self) -> "_Stream":
+        end = time.monotonic() + self.connect_timeout
+        while True:
+            try:
+                return await self._open_once()
+            except (FileNotFoundError, ConnectionRefusedError, ConnectionLost):
+                if time.monotonic() + _ATTEMPT_SECONDS > end:
+                    raise
+                await asyncio.sleep(_ATTEMPT_SECONDS)
+
+    async def _open_once(self) -> "_Stream":
+        try:
+            reader, writer = await asyncio.open_unix_connection(self.path)
+        except OSError as error:
+            raise type(error)(error.errno, f"no poold answers on {self.path}: {error.strerror}") from None
+        stream = _Stream(reader, writer)
+        try:
+            writer.write(_wire.hello(self._name))
+            await stream.welcomed
+        except BaseException:
+            stream.abort("closed before the welcome")
+            raise
+        return stream
 
 
 class _Stream:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
-        self.session = _Session()
+        self.session = Session()
         self.waiters: "Dict[int, asyncio.Future[bytes]]" = {}
         self.welcomed: "asyncio.Future[None]" = asyncio.get_running_loop().create_future()
+        self._reason = "poold closed the connection"
         self.task = asyncio.create_task(self._read())
+
+    def abort(self, reason: str) -> None:
+        """Ends the connection at once; its calls raise ConnectionLost."""
+        self._reason = reason
+        self.writer.transport.abort()
 
     async def _read(self) -> None:
         decoder = _wire.Decoder()
-        error: PooldError = ConnectionLost("poold closed the connection")
+        error: Optional[PooldError] = None
         try:
             while True:
                 data = await self.reader.read(262144)
@@ -413,14 +349,14 @@ class _Stream:
                             if kind == _wire.RESULT:
                                 future.set_result(body)
                             else:
-                                future.set_exception(_error(code, body, time))
+                                future.set_exception(of_frame(code, body, time))
                     elif kind in (_wire.WELCOME, _wire.METHODS):
                         self.session.learn(kind, body)
                         decoder.limit = max(decoder.limit, self.session.largest)
                         if not self.welcomed.done():
                             self.welcomed.set_result(None)
                     elif kind == _wire.ERROR:
-                        raise _error(code, body, time)
+                        raise of_frame(code, body, time)
                     elif kind == _wire.PING:
                         self.writer.write(_wire.frame(_wire.PONG, body, id=call_id, time=time))
                     elif kind == _wire.DRAIN:
@@ -431,7 +367,11 @@ class _Stream:
             error = ConnectionLost(str(caught))
         finally:
             self.writer.close()
-            for future in [self.welcomed, *self.waiters.values()]:
-                if not future.done():
-                    future.set_exception(error)
+            if error is None:
+                error = ConnectionLost(self._reason)
+            if not self.welcomed.done():
+                self.welcomed.set_exception(error)
+            for waiter in self.waiters.values():
+                if not waiter.done():
+                    waiter.set_exception(error)
             self.waiters.clear()
