@@ -48,7 +48,7 @@ extension Simulation {
         calls.append(
             SimulatedCall(
                 id: call, position: living.count, identity: arrival.identity.index, method: arrival.method.index, priority: arrival.priority,
-                session: arrival.session, bytes: arrival.bodyBytes, poison: poisonAtHand, idempotent: arrival.idempotent,
+                session: arrival.target == .none ? arrival.session : 0, bytes: arrival.bodyBytes, poison: poisonAtHand, idempotent: arrival.idempotent,
                 deadline: deadline.overflow ? .max : deadline.partialValue, target: arrival.target))
         while serials.count <= Int(call.index) { serials.append(-1) }
         serials[Int(call.index)] = serial
