@@ -114,8 +114,8 @@ extension Simulation {
         admittedAtHand = nil
         if arrival.target == .none { counters.arrived += 1 }
         waitedBefore = (waitingCalls, waitingBytes, waitingBytesByIdentity[Int(arrival.identity.index)])
-        mustServe = waitingCalls == 0 && hasIdleWorker && circuit == .closed && !isDraining && !isShuttingDown && arrival.session == 0 && wanted > 0
-            && arrival.target == .none
+        let anyMayHaveIt = arrival.session == 0 && arrival.target == .none
+        mustServe = waitingCalls == 0 && hasIdleWorker && circuit == .closed && !isDraining && !isShuttingDown && anyMayHaveIt && wanted > 0
         try apply(.callArrived(arrival))
     }
 

@@ -63,7 +63,8 @@ extension Simulation {
     /// Work is conserved: no worker is idle while a call waits that any worker may have.
     private func checkNobodyWaitsForNothing() throws(Violation) {
         guard waitingCalls > 0, circuit == .closed, hasIdleWorker else { return }
-        for serial in living where calls[serial].place == .waiting && calls[serial].target == .none && (policy.affinity != .require || calls[serial].session == 0) {
+        for serial in living
+        where calls[serial].place == .waiting && calls[serial].target == .none && (policy.affinity != .require || calls[serial].session == 0) {
             throw fail("\(calls[serial].id) waits although a worker is idle")
         }
     }
@@ -103,6 +104,8 @@ extension Simulation {
         expected.recycled = said.recycled
         guard said == expected else { throw fail("the counters are \(said); they should be \(expected)") }
         let ends = said.refused + said.results + said.errors + said.timeouts + said.cancelled + said.abandoned + said.workerLost + said.dropped
-        guard ends + UInt64(living.count - livingTargeted) == said.arrived else { throw fail("\(said.arrived) calls arrived, \(ends) ended, \(living.count) live") }
+        guard ends + UInt64(living.count - livingTargeted) == said.arrived else {
+            throw fail("\(said.arrived) calls arrived, \(ends) ended, \(living.count) live")
+        }
     }
 }

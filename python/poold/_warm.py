@@ -89,7 +89,7 @@ def _limited(run: Callable[[], Any], seconds: float) -> None:
 
     def strike(_signal: int, _frame: Optional[FrameType]) -> None:
         if armed:
-            raise Overlong(f"it took longer than {seconds:g} s, the pool's warm_command_timeout")
+            raise Overlong(f"it took longer than {seconds:g} s, the pool's warm_timeout")
 
     previous = signal.signal(signal.SIGALRM, strike)
     try:

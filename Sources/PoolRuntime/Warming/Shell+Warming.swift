@@ -27,9 +27,8 @@ extension Shell {
             ready.removeAll { $0 != chosen }
         }
         guard !ready.isEmpty else {
-            throw ControlFault(
-                status: .poolUnavailable,
-                text: "pool \(request.pool) has no \(request.slot >= 0 ? "ready worker \(request.slot)" : "ready worker"); new ones are warmed before they are ready")
+            let what = request.slot >= 0 ? "worker \(request.slot) of pool \(request.pool) is not ready" : "pool \(request.pool) has no ready worker"
+            throw ControlFault(status: .poolUnavailable, text: "\(what); new ones are warmed before they are ready")
         }
         // A third at a time: the rest of the pool serves.
         let number = warming.begin(pool: pool, name: request.pool, atOnce: max(1, count / 3), workers: ready)
