@@ -115,17 +115,16 @@ def finished(one, job, seconds=30):
 
 @pytest.fixture
 def start(poold, tmp_path, monkeypatch):
-    """start("call load [1]", …) → poold with pool `warmed`; files FLAG-VALUE say how load(VALUE) ends."""
+    """start("{call: load, arguments: [1]}", …) → poold with pool `warmed`; files FLAG-VALUE say how load(VALUE) ends."""
     monkeypatch.setenv("WARM_FLAG", str(tmp_path / "flag"))
     monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__) + "/workers")
     module = tmp_path / "warmed.py"
     module.write_text(MODULE)
 
     def one(*commands, timeout=20.0, template="on", workers=2, wait=True, options=()):
-        chosen = ["--template", template, "--warm-timeout", str(timeout), *options]
-        for command in commands:
-            chosen += ["--warm", command]
-        return poold(("warmed", str(module)), workers=workers, options=chosen, wait=wait)
+        page = tmp_path / "poold.yaml"
+        page.write_text(f"pools:\n  warmed:\n    module: {module}\n    warm_timeout: {timeout}s\n    warm: [{', '.join(commands)}]\n")
+        return poold(workers=workers, options=["--config", str(page), "--template", template, *options], wait=wait)
 
     return one
 
@@ -134,7 +133,7 @@ def start(poold, tmp_path, monkeypatch):
 def test_a_worker_is_ready_only_when_it_is_warm(start, tmp_path, template):
     script = tmp_path / "script.py"
     script.write_text("import sys\nnext(m for m in sys.modules.values() if hasattr(m, 'seen_so_far')).seen.append('script')\n")
-    one = start('call load {"value": 1}', "call load [2, 0.1]", "import colorsys", f"script {script}", template=template)
+    one = start("{call: load, arguments: {value: 1}}", "{call: load, arguments: [2, 0.1]}", "{import: colorsys}", f"{{script: {script}}}", template=template)
     wait_for(lambda: len(one.workers("warmed")) == 2, 20, "two workers")
     with one.client() as client:
         for _ in range(20):
@@ -149,7 +148,7 @@ def test_a_worker_is_ready_only_when_it_is_warm(start, tmp_path, template):
 
 def test_a_failing_command_is_a_failed_start(start, tmp_path):
     (tmp_path / "flag-2").write_text("fail")
-    one = start("call load [1]", "call load [2]", wait=False)
+    one = start("{call: load, arguments: [1]}", "{call: load, arguments: [2]}", wait=False)
     failure = wait_for(lambda: "accepting calls" in one.log() and one.pool("warmed").get("failure"), 30, "the failure")
     assert failure.startswith("warming failed: ") and "call load: ValueError: it is cold" in failure and "Traceback" in failure
     assert not one.workers("warmed")
@@ -163,13 +162,13 @@ def test_a_failing_command_is_a_failed_start(start, tmp_path):
 
 def test_an_overlong_command_is_a_failed_start(start, tmp_path):
     (tmp_path / "flag-1").write_text("60")
-    one = start("call load [1]", timeout=0.3, wait=False)
+    one = start("{call: load, arguments: [1]}", timeout=0.3, wait=False)
     failure = wait_for(lambda: "accepting calls" in one.log() and one.pool("warmed").get("failure"), 30, "the failure")
     assert "call load" in failure and "longer than 0.3 s" in failure
 
 
 def test_warm_on_request_adds_up(start):
-    one = start("call load [1]", "call load [2]", workers=5)
+    one = start("{call: load, arguments: [1]}", "{call: load, arguments: [2]}", workers=5)
     wait_for(lambda: len(one.workers("warmed")) == 5, 20, "five workers")
     before = one.pool("warmed").get("counters", {})
     begun = warm(one)
@@ -188,7 +187,7 @@ def test_warm_on_request_adds_up(start):
 
 
 def test_a_command_that_fails_on_request(start, tmp_path):
-    one = start("call load [1]", "call load [2]")
+    one = start("{call: load, arguments: [1]}", "{call: load, arguments: [2]}")
     wait_for(lambda: len(one.workers("warmed")) == 2, 20, "two workers")
     (tmp_path / "flag-1").write_text("fail")
     done = finished(one, warm(one).job)
@@ -200,7 +199,7 @@ def test_a_command_that_fails_on_request(start, tmp_path):
 
 
 def test_a_worker_killed_while_it_is_warmed(start, tmp_path):
-    one = start("call load [1]", timeout=60)
+    one = start("{call: load, arguments: [1]}", timeout=60)
     workers = wait_for(lambda: len(w := one.workers("warmed")) == 2 and w, 20, "two workers")
     (tmp_path / "flag-1").write_text("30")
     job = warm(one).job
@@ -220,7 +219,7 @@ def test_a_worker_killed_while_it_is_warmed(start, tmp_path):
 
 
 def test_calls_are_answered_while_the_pool_is_warmed(start):
-    one = start("call load [1, 0.05]", workers=3, options=["--budget", "30"])
+    one = start("{call: load, arguments: [1, 0.05]}", workers=3, options=["--budget", "30"])
     wait_for(lambda: len(one.workers("warmed")) == 3, 20, "three workers")
     over = threading.Event()
     counted = collections.Counter()
@@ -250,7 +249,7 @@ def test_calls_are_answered_while_the_pool_is_warmed(start):
 
 
 def test_what_cannot_be_warmed(start, poold):
-    one = start("call load [1]")
+    one = start("{call: load, arguments: [1]}")
     for arguments, words in [(("nowhere",), "there is no pool nowhere"), (("warmed", 77), "has no worker 77")]:
         with pytest.raises(PooldError, match=words):
             warm(one, *arguments)
@@ -268,7 +267,7 @@ def test_what_cannot_be_warmed(start, poold):
 
 
 def test_a_draining_pool_can_be_warmed_and_shutdown_ends_a_job(start, tmp_path):
-    one = start("call load [1]", timeout=60)
+    one = start("{call: load, arguments: [1]}", timeout=60)
     wait_for(lambda: len(one.workers("warmed")) == 2, 20, "two workers")
     one.ctl("drain", "warmed")
     assert finished(one, warm(one).job).states() == {"warm": 2}

@@ -95,7 +95,7 @@ def setup(function: Hook) -> Hook:
 def preload(function: Hook) -> Hook:
     """Runs once in the template process, before workers are forked from it (and in a cold worker before set-up). What it leaves
     in memory is shared by all workers. It must start no thread, and a fork closes every descriptor that it opened: what needs
-    an open file, a socket or a thread belongs into `setup`."""
+    an open file, a socket or a thread belongs into `setup`. The configuration's `warm:` commands run after `setup`, in each worker."""
     PRELOAD.append(function)
     return function
 

@@ -13,7 +13,7 @@ extension ConfigurationKey where Root == PoolConfiguration {
         .flag("template", \.usesTemplate, "Fork workers from a process that has imported the module; otherwise each starts from nothing.", .recycle),
         .principals("callers", \.callers, "Who may call it, besides roles.operate."),
         .warm,
-        .span("warm_timeout", \.warmCommandTimeout, millisecond...hour, "How long one warming command may take."),
+        .span("warm_timeout", \.warmCommandTimeout, millisecond...hour, "How long one warming command may take.", .recycle),
     ]
 
     private static let size: [ConfigurationKey<PoolConfiguration>] = [
