@@ -171,7 +171,8 @@ extension PoolMachine {
         case .draining:
             break
         case .ready, .terminating, .killing:
-            if cause == .startTimeout || cause == .setupFailed {
+            // One that closed its socket while it started is no less a failed start.
+            if workers[slot].readyAt == .zero {
                 if !asked { startFailed(&effects) }
             } else if !asked {
                 died(calls: calls, lived: lived, &effects)
