@@ -1031,7 +1031,7 @@ package nonisolated struct Poold_V1_Death: @unchecked Sendable {
     set {_uniqueStorage()._stdoutTail = newValue}
   }
 
-  /// Taken before it was killed; empty: it died by itself.
+  /// Taken before it was killed, or in its crash; empty: it died otherwise.
   package var stack: String {
     get {_storage._stack}
     set {_uniqueStorage()._stack = newValue}

@@ -12,13 +12,13 @@ import traceback
 from types import FrameType
 from typing import Any, Dict, List, Optional, Tuple
 
-from poold import _process, _registry, _warm, _wire
+from poold import _process, _registry, _stacks, _warm, _wire
 from poold._registry import BadArguments, Cancelled, Method, Unencodable
 
 SOCKET, PAGE, STACK = 3, 4, 5
 PAGE_MAGIC = 0x31474150444C4F50
 #: words of the execution page
-STARTED, RUNNING, SKIPPED, REVOKED = 1, 2, 3, 64
+STARTED, RUNNING, SKIPPED, STACK_WANTED, STACK_DONE, REVOKED = 1, 2, 3, 4, 5, 64
 #: a batch of replies is sent when it has grown to this many bytes; a longer body is sent from where it lies
 BATCH_BYTES = 65536
 #: bytes asked for in one read
@@ -152,7 +152,14 @@ def serve(sock: socket.socket, page: Any, methods: Dict[int, Method]) -> int:
     _registry.remaining = remaining
     _registry.session = lambda: session
 
-    def on_revoke(_signal: int, _frame: Optional[FrameType]) -> None:
+    def on_revoke(_signal: int, frame: Optional[FrameType]) -> None:
+        # A stack first: it shows where the call ran before the interruption unwinds it.
+        wanted = page[STACK_WANTED]
+        if wanted != page[STACK_DONE]:
+            try:
+                _stacks.append(STACK, frame)
+            finally:
+                page[STACK_DONE] = wanted
         # Only into the call that is revoked, and once. `running` is 0 in the loop's own code, so it is never struck.
         nonlocal interrupted
         number = page[RUNNING]
@@ -342,9 +349,10 @@ def line_buffer_output() -> None:
 
 
 def register_stack_dump() -> None:
-    """SIGUSR2 appends the stacks of all threads to poold's stack file, also while C code holds the GIL. Called again after set-up:
-    what a library has installed there must not hide where a worker hangs."""
+    """SIGUSR2, or a crash, appends the stacks of all threads to poold's stack file, also while C code holds the GIL. Called again
+    after set-up: what a library has installed there must not hide where a worker hangs."""
     try:
+        faulthandler.enable(file=STACK, all_threads=True)
         faulthandler.register(signal.SIGUSR2, file=STACK, all_threads=True, chain=False)
     except (OSError, ValueError, RuntimeError):
         pass  # no stack file: poold then has no stack to show

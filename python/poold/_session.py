@@ -29,7 +29,8 @@ class Session:
             else:
                 self.methods[name] = (number, codec)
 
-    def request(self, id: int, method: str, arguments: Any, timeout: Optional[float], session: int, priority: str, idempotent: bool) -> Tuple[bytes, Optional[int]]:
+    def request(self, id: int, method: str, arguments: Any, timeout: Optional[float], session: int, priority: str, idempotent: bool,
+                idempotency_key: Optional[str] = None) -> Tuple[bytes, Optional[int]]:
         """(frame, codec) of a CALL. Raises TypeError, ValueError for what cannot be sent."""
         if priority not in _wire.PRIORITIES:
             raise ValueError(f"priority {priority!r} is unknown; known: {', '.join(_wire.PRIORITIES)}")
@@ -51,6 +52,9 @@ class Session:
         if not number:
             flags |= _wire.NAMED
             body = _wire.short(method) + body
+        if idempotency_key:
+            flags |= _wire.META
+            body = _wire.idempotency_metadata(idempotency_key) + body
         return _wire.frame(_wire.CALL, body, flags, number, id, session, budget), codec
 
     @staticmethod

@@ -89,6 +89,15 @@ def hello(name: str, lowest: int = 1, highest: int = 1, features: int = 0) -> by
     return frame(HELLO, struct.pack(">HHI", lowest, highest, features) + short(name))
 
 
+def idempotency_metadata(key: str) -> bytes:
+    """The META part of a CALL that carries only an idempotency key (poold/v1/meta.proto, field 5). Raises ValueError."""
+    data = key.encode()
+    if len(data) > 1024:
+        raise ValueError(f"an idempotency key has at most 1024 bytes, not {len(data)}")
+    length = bytes((len(data),)) if len(data) < 128 else bytes((len(data) & 127 | 128, len(data) >> 7))
+    return struct.pack(">I", 1 + len(length) + len(data)) + b"\x2a" + length + data
+
+
 def parse_welcome(body: bytes) -> Tuple[int, int, int, int, List[Entry]]:
     """(version, calls, features, largest body in bytes, methods). Raises WireError."""
     if len(body) < 16:

@@ -53,9 +53,10 @@ class Client:
         self._connection: Optional[_Connection] = None
 
     def call(self, method: str, arguments: Any = None, *, timeout: Optional[float] = None, session: int = 0, priority: str = "normal",
-             idempotent: bool = False) -> Any:
+             idempotent: bool = False, idempotency_key: Optional[str] = None) -> Any:
         """Calls `pool.method` and returns its result. `arguments`: bytes are sent as they are; otherwise a dict gives keyword
         arguments, a list positional ones. `timeout`: seconds for waiting and running together; None: the pool's default.
+        `idempotency_key` names the work: a quarantine goes by it instead of by the body.
 
         Raises PooldError, ConnectionLost (the answer never came), OSError (no poold)."""
         arguments = [] if arguments is None else arguments
@@ -63,7 +64,7 @@ class Client:
         is_sent = is_last_attempt = False
         while not is_sent:
             connection = self._connect()
-            data, codec = connection.session.request(call_id, method, arguments, timeout, session, priority, idempotent)
+            data, codec = connection.session.request(call_id, method, arguments, timeout, session, priority, idempotent, idempotency_key)
             waiter = connection.expect(call_id)
             try:
                 connection.send(data)
@@ -242,12 +243,12 @@ class AsyncClient:
         self._stream: Optional[_Stream] = None
 
     async def call(self, method: str, arguments: Any = None, *, timeout: Optional[float] = None, session: int = 0, priority: str = "normal",
-                   idempotent: bool = False) -> Any:
+                   idempotent: bool = False, idempotency_key: Optional[str] = None) -> Any:
         """See Client.call."""
         arguments = [] if arguments is None else arguments
         stream = await self._connect()
         call_id = next(self._ids)
-        data, codec = stream.session.request(call_id, method, arguments, timeout, session, priority, idempotent)
+        data, codec = stream.session.request(call_id, method, arguments, timeout, session, priority, idempotent, idempotency_key)
         future: "asyncio.Future[bytes]" = asyncio.get_running_loop().create_future()
         stream.waiters[call_id] = future
         try:
