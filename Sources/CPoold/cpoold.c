@@ -95,6 +95,15 @@ int cpoold_reap(pid_t pid, int *status) {
     *status = info.si_code == CLD_EXITED ? info.si_status : 1000 + info.si_status;
     return 0;
 }
+int cpoold_reap_measured(pid_t pid, int *status, uint64_t *maximum_resident) {
+    int how = 0;
+    struct rusage usage = {0};
+    pid_t reaped = wait4(pid, &how, WNOHANG, &usage);
+    if (reaped != pid) return reaped < 0 ? errno : EAGAIN;
+    *status = WIFEXITED(how) ? WEXITSTATUS(how) : 1000 + WTERMSIG(how);
+    *maximum_resident = (uint64_t)usage.ru_maxrss * 1024;
+    return 0;
+}
 bool cpoold_is_child(pid_t pid) {
     siginfo_t info = {0};
     return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;

@@ -42,6 +42,8 @@ int cpoold_pidfd_signal(int pidfd, int signal);
 pid_t cpoold_peek_exited(void);
 // Reaps exactly this child. 0 and *status, or an errno. *status: exit status, or 1000 + signal.
 int cpoold_reap(pid_t pid, int *status);
+// The same, and the most memory that it had resident, in bytes.
+int cpoold_reap_measured(pid_t pid, int *status, uint64_t *maximum_resident);
 // Whether pid is a child of this process (also a zombie).
 bool cpoold_is_child(pid_t pid);
 void cpoold_become_subreaper(void);

@@ -91,6 +91,16 @@ struct SessionTable {
     /// The session that was unused for the longest, of those that have no call.
     var leastRecentlyUsed: Entry? { oldest == Self.none ? nil : entries[Int(oldest)] }
 
+    /// Up to `limit` sessions by their place in the table.
+    func first(_ limit: Int) -> [Entry] {
+        var found: [Entry] = []
+        for entry in entries where entry.isUsed {
+            guard found.count < min(limit, count) else { break }
+            found.append(entry)
+        }
+        return found
+    }
+
     private mutating func linkNewest(_ at: Int) {
         entries[at].newer = Self.none
         entries[at].older = newest

@@ -34,6 +34,7 @@ extension Shell {
             }
             do {
                 if header.code == UInt16(Poold_V1_Operation.reload.rawValue) { return try reload(index, header, Array(body)) }
+                if header.code == UInt16(Poold_V1_Operation.stack.rawValue) { return try operatorStack(index, header.id, Array(body)) }
                 let reply = try answerOperation(header.code, Array(body))
                 reply.withUnsafeBytes { appendFrame(index, Header(.control, code: header.code, id: header.id), $0) }
             } catch let fault as ControlFault {
@@ -88,27 +89,26 @@ extension Shell {
             handle(try find(request.pool), .resume)
             return try done("pool \(request.pool) takes calls again")
         case .clearQuarantine:
-            let request = try Poold_V1_PoolRequest(serializedBytes: body)
-            handle(try find(request.pool), .clearQuarantine(hash: 0))
-            return try done("nothing is in quarantine in pool \(request.pool) any more")
+            return try clearQuarantine(body)
+        case .calls: return try listCalls(body)
+        case .cancel: return try cancelCall(body)
+        case .sessions: return try listSessions(body)
+        case .postMortem: return try postMortem(body)
+        case .quarantine: return try quarantineList(body)
+        case .events: return try listEvents(body)
         case .configuration: return try effectiveConfiguration().serializedBytes()
         case .warm: return try warmOperation(body)
         case .warmProgress: return try warmProgressOperation(body)
         case .stats,
-            .calls,
-            .cancel,
-            .sessions,
             .stack,
-            .postMortem,
-            .quarantine,
-            .events,
             .reload, .unspecified, .UNRECOGNIZED:
             throw ControlFault(status: .badArguments, text: "operation \(code) does not exist in poold \(PooldVersion.text)")
         }
     }
 
-    private func done(_ text: String) throws -> [UInt8] {
+    func done(_ text: String, affected: Int = 0) throws -> [UInt8] {
         var message = Poold_V1_Done()
+        message.affected = UInt32(affected)
         message.explanation = text
         return try message.serializedBytes()
     }
@@ -174,6 +174,12 @@ extension Shell {
             line.calls = worker.calls
             line.ageNanoseconds = Instant(nanoseconds: now).since(worker.since)
             line.privateBytes = worker.privateBytes
+            line.healthFailures = UInt32(worker.healthFailures)
+            line.cause = pools[pool].machine.listing(worker.worker).map { "\($0.cause)" } ?? ""
+            if let running = runningCall(pool, worker.worker) {
+                line.runningMethod = methodName(pool, running.method)
+                line.runningNanoseconds = running.span
+            }
             message.workers.append(line)
         }
         for method in pools[pool].methods {
@@ -209,33 +215,27 @@ extension Shell {
         if pools[pool].methodsDiffer, case .worker = notice { methodReviews.append(pool) }
         let name: Logger.Metadata = ["pool": "\(pools[pool].configuration.name)"]
         switch notice {
-        case .worker(let worker, let phase, let cause):
-            let level: Logger.Level
-            switch cause {
-            case .spawnFailed, .setupFailed, .startTimeout, .hung, .unhealthy, .protocolFault, .socketClosed, .crashed, .graceOver: level = .warning
-            case .becameReady, .age, .calls, .memory, .operatorRecycle, .operatorKill, .scaledDown: level = .info
-            case .wanted, .exited, .shutdown, .replaced: level = .debug
-            }
-            log.log(level: level, "worker changed", metadata: metadata(pool, worker).merging(["phase": "\(phase)", "cause": "\(cause)"]) { $1 })
+        case .worker(let worker, let phase, let cause): noteWorker(pool, worker, phase, cause)
         case .poolHealth(let health):
             switch health {
-            case .unavailable: log.error("pool cannot serve", metadata: name.merging(["reason": "\(pools[pool].failure)"]) { $1 })
-            case .degraded: log.warning("pool has fewer workers than wanted", metadata: name)
-            case .starting, .ready, .draining, .stopped: log.notice("pool changed", metadata: name.merging(["health": "\(health)"]) { $1 })
+            case .unavailable: journal.error("pool cannot serve", metadata: name.merging(["reason": "\(pools[pool].failure)"]) { $1 })
+            case .degraded: journal.warning("pool has fewer workers than wanted", metadata: name)
+            case .starting, .ready, .draining, .stopped: journal.notice("pool changed", metadata: name.merging(["health": "\(health)"]) { $1 })
             }
-        case .circuit(let state): log.warning("circuit breaker changed", metadata: name.merging(["state": "\(state)"]) { $1 })
+        case .circuit(let state): journal.warning("circuit breaker changed", metadata: name.merging(["state": "\(state)"]) { $1 })
         case .quarantined(let method, let hash):
             let method = Int(method.index) < pools[pool].methods.count ? pools[pool].methods[Int(method.index)].name : "?"
-            log.error(
+            journal.error(
                 "a call that killed workers is refused from now on",
                 metadata: name.merging(["method": "\(method)", "body_hash": "\(String(hash, radix: 16))"]) { $1 })
-        case .scaled(let from, let to): log.notice("pool scaled", metadata: name.merging(["from": "\(from)", "to": "\(to)"]) { $1 })
-        case .pageScribbled(let worker): log.error("worker wrote rubbish to its execution page; all its calls count as begun", metadata: metadata(pool, worker))
-        case .backingOff(let span): log.warning("next start is delayed", metadata: name.merging(["milliseconds": "\(span / 1_000_000)"]) { $1 })
-        case .callRetried(_, let attempt): log.info("idempotent call runs again", metadata: name.merging(["attempt": "\(attempt)"]) { $1 })
+        case .scaled(let from, let to): journal.notice("pool scaled", metadata: name.merging(["from": "\(from)", "to": "\(to)"]) { $1 })
+        case .pageScribbled(let worker):
+            journal.error("worker wrote rubbish to its execution page; all its calls count as begun", metadata: metadata(pool, worker))
+        case .backingOff(let span): journal.warning("next start is delayed", metadata: name.merging(["milliseconds": "\(span / 1_000_000)"]) { $1 })
+        case .callRetried(_, let attempt): journal.info("idempotent call runs again", metadata: name.merging(["attempt": "\(attempt)"]) { $1 })
         case .takenBack(let worker, let calls):
-            log.debug("calls sent ahead are taken back", metadata: metadata(pool, worker).merging(["calls": "\(calls)"]) { $1 })
-        case .killWithheld(let worker): log.warning("hung worker is spared: too many were killed of late", metadata: metadata(pool, worker))
+            journal.debug("calls sent ahead are taken back", metadata: metadata(pool, worker).merging(["calls": "\(calls)"]) { $1 })
+        case .killWithheld(let worker): journal.warning("hung worker is spared: too many were killed of late", metadata: metadata(pool, worker))
         }
     }
 }

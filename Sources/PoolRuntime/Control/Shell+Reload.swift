@@ -40,7 +40,7 @@ extension Shell {
     }
 
     private mutating func refuseReload(_ request: ReloadRequest, _ reason: String) {
-        log.error("configuration is not reloaded", metadata: ["reason": "\(reason)"])
+        journal.error("configuration is not reloaded", metadata: ["reason": "\(reason)"])
         var result = Poold_V1_ReloadResult()
         result.errors = [reason]
         answer(request, result)
@@ -53,11 +53,11 @@ extension Shell {
         var result = Poold_V1_ReloadResult()
         switch read {
         case .refused(let problems):
-            for problem in problems { log.error("configuration is not reloaded", metadata: ["problem": "\(problem)"]) }
+            for problem in problems { journal.error("configuration is not reloaded", metadata: ["problem": "\(problem)"]) }
             result.errors = problems.map { "\($0)" }
         case .loaded(let read):
             if let reason = reasonAgainst(read.configuration) {
-                log.error("configuration is not reloaded", metadata: ["problem": "\(reason)"])
+                journal.error("configuration is not reloaded", metadata: ["problem": "\(reason)"])
                 result.errors = [reason]
             } else {
                 let changes = changes(to: read)
@@ -148,11 +148,11 @@ extension Shell {
 
     private func report(_ changes: [ConfigurationChange]) {
         for change in changes where change.effect == .restart {
-            log.warning(
+            journal.warning(
                 "a changed key takes effect when poold is started again",
                 metadata: ["key": "\(change.key)", "old": "\(change.old)", "new": "\(change.new)"])
         }
-        log.notice(
+        journal.notice(
             "configuration reloaded",
             metadata: ["changes": "\(changes.count)", "file": "\(configuration.file ?? "none")"])
     }

@@ -10,7 +10,7 @@ enum ErrorText {
                 .timeoutWaiting,
                 "the budget ended, or what was left of it was too short for this method, before a worker of pool \(pool) began the call; it has had no effect"
             )
-        case .timeoutRunning: return (.timeoutRunning, "the budget ended while the call ran in pool \(pool); it may have had effects")
+        case .timeoutRunning: return (.timeoutRunning, timeoutRunning(pool: pool, stack: "", ""))
         case .cancelledWaiting: return (.cancelled, "cancelled before it began")
         case .cancelledRunning: return (.cancelled, "cancelled while it ran; it may have had effects")
         case .workerLost:
@@ -23,6 +23,17 @@ enum ErrorText {
         }
     }
 
+    /// With the stack where it ran, or why there is none. `problem` empty: it was not asked for.
+    static func timeoutRunning(pool: String, stack: String, _ problem: String) -> String {
+        let first = "the budget ended while the call ran in pool \(pool); it may have had effects"
+        if !stack.isEmpty { return "\(first)\n\(stack)" }
+        return problem.isEmpty ? first : "\(first) (no stack: \(problem))"
+    }
+
+    static func cancelledByOperator(began: Bool) -> String {
+        began ? "cancelled by an operator while it ran; it may have had effects" : "cancelled by an operator before it began"
+    }
+
     static func of(_ refusal: Refusal, pool: String, failure: String) -> (Status, String) {
         let wait = "the predicted wait is \(milliseconds(refusal.predictedWait)) ms"
         switch refusal.reason {
@@ -31,7 +42,7 @@ enum ErrorText {
         case .wouldExpire: return (.overloaded, "pool \(pool) cannot begin the call within its budget: \(wait)")
         case .draining: return (.draining, "pool \(pool) takes no new calls: it is draining")
         case .unavailable: return (.poolUnavailable, unavailable(pool, failure))
-        case .quarantined: return (.quarantined, "this method with this body has killed workers of pool \(pool) before and is refused; see poolctl status")
+        case .quarantined: return (.quarantined, "this method with this body has killed workers of pool \(pool) before and is refused; see poolctl quarantine")
         case .sessionLost: return (.sessionLost, "the worker of this session in pool \(pool) has ended; the session's next call starts anew")
         case .sessionQuota: return (.quotaExceeded, "pool \(pool) has no room for another session; end some or wait until they expire")
         }

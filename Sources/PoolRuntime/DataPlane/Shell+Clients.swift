@@ -77,7 +77,10 @@ extension Shell {
         arrivalBody = payload
         arrivalMethod = method.method
         var hash: UInt64 = 0
-        if pools[pool].machine.wantsBodyHash { hash = Self.hash(method: method.method, payload) }
+        if pools[pool].machine.wantsBodyHash {
+            hash = Self.hash(method: method.method, flags: header.flags, payload)
+            arrivalHash = hash
+        }
         let arrival = Arrival(
             identity: IdentityID(index: connections[index].identity), method: MethodID(index: method.method),
             priority: Priority(rawValue: header.priority) ?? .normal, idempotent: header.flags & FrameFlags.idempotent != 0,
@@ -118,7 +121,7 @@ extension Shell {
 
     private mutating func refuseCaller(_ index: Int, _ id: UInt64, _ pool: Int) {
         let name = pools[pool].configuration.name
-        if faultLog.allows(now) { log.warning("call refused: its user may not call the pool", metadata: peer(index).merging(["pool": "\(name)"]) { $1 }) }
+        if faultLog.allows(now) { journal.warning("call refused: its user may not call the pool", metadata: peer(index).merging(["pool": "\(name)"]) { $1 }) }
         answer(index, id, .permissionDenied, "your user may not call pool \(name); `callers` of the pool in poold's configuration says who may")
     }
 

@@ -29,8 +29,8 @@ extension Shell {
                 withSocket(pool, worker) { shell, index in shell.appendFrame(index, Header(.ping, id: 1, time: shell.now)) }
             case .drainWorker(let worker):
                 withSocket(pool, worker) { shell, index in shell.appendFrame(index, Header(.drain)) }
-            case .terminate(let worker): signal(pool, worker, SIGTERM, group: false)
-            case .kill(let worker): signal(pool, worker, SIGKILL, group: true)
+            case .terminate(let worker): end(pool, worker, SIGTERM, group: false)
+            case .kill(let worker): end(pool, worker, SIGKILL, group: true)
             case .measure(let worker):
                 let entry = pools[pool].workers[Int(worker.slot)]
                 guard entry.generation == worker.generation, entry.pid > 0 else { continue }
@@ -181,6 +181,10 @@ extension Shell {
             if index == CallContext.warming { warmFinished(pool, call, outcome, job: id) }
             return
         }
+        if outcome == .timeoutRunning && holdsForStack(pool, call, index, id) { return }
+        if operatorCancel != .none && operatorCancel == CallReference(pool: pool, index: call.index) {
+            return appendError(index, id: id, .cancelled, time: 0, ErrorText.cancelledByOperator(began: outcome.began))
+        }
         let (status, text) = ErrorText.of(outcome, pool: pools[pool].configuration.name, failure: pools[pool].failure)
         appendError(index, id: id, status, time: outcome == .shed || outcome == .unavailable ? 1_000_000_000 : 0, text)
         checkUnread(index)
@@ -190,14 +194,17 @@ extension Shell {
 
     private mutating func refuse(_ pool: Int, _ refusal: Refusal) {
         guard arrivalConnection >= 0 else { return warmRefused(pool, refusal) }
-        let (status, text) = ErrorText.of(refusal, pool: pools[pool].configuration.name, failure: pools[pool].failure)
+        var (status, text) = ErrorText.of(refusal, pool: pools[pool].configuration.name, failure: pools[pool].failure)
+        if refusal.reason == .quarantined { text += "\n" + quarantineHistory(pool) }
         appendError(arrivalConnection, id: arrivalHeader.id, status, time: refusal.retryAfter, text)
     }
 
     private mutating func blame(_ pool: Int, _ call: CallID, _ method: MethodID) {
         let context = pools[pool].contexts + Int(call.index)
         guard context.pointee.block.pointer != nil else { return }
-        feed(pool, .callBlamed(method: method, hash: Self.hash(method: method.index, context.pointee.body)))
+        let hash = Self.hash(method: method.index, flags: context.pointee.flags, context.pointee.body)
+        pools[pool].deaths.blame(call, hash)
+        feed(pool, .callBlamed(method: method, hash: hash))
     }
 
     // MARK: - Workers
@@ -213,13 +220,23 @@ extension Shell {
         }
         _ = cpoold_barrier_global()
         let started = cpoold_load(page + 1)
-        if interrupt && started >= first && cpoold_load(page + 2) == first && entry.pidDescriptor >= 0 {
-            _ = cpoold_pidfd_signal(entry.pidDescriptor, SIGUSR1)
+        if !interrupt {
+            // What has begun is to run on: a signal for another reason must not interrupt it.
+            number = first
+            while number <= min(last, started) {
+                cpoold_store(page + 64 + Int(number & 63), 0)
+                number += 1
+            }
+        }
+        if first == last && started >= first && cpoold_load(page + 2) == first && entry.pidDescriptor >= 0 {
+            noteOverrun(pool, worker, first)
+            let isAsked = askForOverrun(pool, worker, first)
+            if interrupt || isAsked { _ = cpoold_pidfd_signal(entry.pidDescriptor, SIGUSR1) }
         }
         feed(pool, .workerRevoked(worker, first: first, last: last, started: started))
     }
 
-    private mutating func signal(_ pool: Int, _ worker: WorkerID, _ signal: Int32, group: Bool) {
+    mutating func signal(_ pool: Int, _ worker: WorkerID, _ signal: Int32, group: Bool) {
         let entry = pools[pool].workers[Int(worker.slot)]
         guard entry.generation == worker.generation, entry.pid > 0 else { return }
         // Not reaped yet, so the number cannot be another's.

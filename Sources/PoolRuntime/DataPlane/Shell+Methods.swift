@@ -15,7 +15,7 @@ extension Shell {
         var numbers: [UInt16] = []
         for entry in list {
             guard let method = place(of: entry, pool) else {
-                log.error("too many methods; the rest cannot be called", metadata: metadata(pool, worker))
+                journal.error("too many methods; the rest cannot be called", metadata: metadata(pool, worker))
                 break
             }
             while numbers.count <= method { numbers.append(0) }
@@ -112,7 +112,7 @@ extension Shell {
         }
         for (pool, method) in added {
             guard methodCount < Self.maximumMethods else {
-                log.error("method cannot be called: all numbers are used up; restart poold", metadata: ["pool": "\(pools[pool].configuration.name)"])
+                journal.error("method cannot be called: all numbers are used up; restart poold", metadata: ["pool": "\(pools[pool].configuration.name)"])
                 break
             }
             globalMethods[methodCount] = GlobalMethod(pool: UInt16(pool), method: UInt16(method), isWithdrawn: false)

@@ -29,7 +29,8 @@ extension Shell {
             guard header.code == Status.setupFailed.rawValue else { return workerBroke(index, "ERROR without a call and with status \(header.code)") }
             let text = String(decoding: body.prefix(65_536), as: UTF8.self)
             pools[pool].failure = text
-            log.error(
+            pools[pool].workers[Int(worker.slot)].failure = text
+            journal.error(
                 "worker cannot serve", metadata: metadata(pool, worker).merging(["reason": "\(text)"]) { $1 })
             handle(pool, .workerSetupFailed(worker))
         case .error:
@@ -71,7 +72,7 @@ extension Shell {
         let pool = Int(connections[index].pool)
         let slot = Int(connections[index].slot)
         let worker = WorkerID(slot: UInt16(slot), generation: pools[pool].workers[slot].generation)
-        log.error("worker broke the protocol and is replaced", metadata: metadata(pool, worker).merging(["fault": "\(text)"]) { $1 })
+        journal.error("worker broke the protocol and is replaced", metadata: metadata(pool, worker).merging(["fault": "\(text)"]) { $1 })
         closeConnection(index)
         handle(pool, .workerBroken(worker))
     }

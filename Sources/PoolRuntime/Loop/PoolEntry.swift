@@ -31,6 +31,15 @@ struct WorkerEntry {
     /// Parts of the machine's interest: spawn asked and not answered.
     var isStarting = false
     var ticket: UInt64 = 0
+    /// When its process came to be, ns.
+    var bornAt: UInt64 = 0
+    /// Why it said that it cannot serve.
+    var failure = ""
+    /// The last stack that it was asked for: word 4 of its page.
+    var stackNumber: UInt64 = 0
+    /// faulthandler was asked for the stacks, before its end.
+    var isDumped = false
+    var overrun = OverrunCall()
 }
 
 enum TemplateState {
@@ -79,6 +88,7 @@ struct PoolEntry: ~Copyable {
     var methodsDiffer = false
     /// No longer configured: it refuses calls, and its place is free once it has stopped.
     var isRemoved = false
+    var deaths = DeathHistory()
     var isStopped = false
     /// What the module's file was when its workers were last started anew.
     var fingerprint = ModuleFingerprint()

@@ -14,7 +14,7 @@ extension Shell {
     /// Starts a pool; false: there are too many.
     @discardableResult mutating func addPool(_ configuration: PoolConfiguration) -> Bool {
         guard let place = freePlace() else {
-            log.error("pool is not started: there are too many", metadata: ["pool": "\(configuration.name)", "limit": "\(Self.maximumPools)"])
+            journal.error("pool is not started: there are too many", metadata: ["pool": "\(configuration.name)", "limit": "\(Self.maximumPools)"])
             return false
         }
         if place < poolCount { (pools + place).deinitialize(count: 1) }

@@ -38,6 +38,7 @@ struct Shell: ~Copyable {
 
     var configuration: Configuration
     let log: Logger
+    var journal: Journal
     let spawner: SpawnService
     let started: UInt64
     var now: UInt64
@@ -129,6 +130,11 @@ struct Shell: ~Copyable {
     var arrivalBody = UnsafeRawBufferPointer(start: nil, count: 0)
     var replyHeader = Header(.ping)
     var replyBody = UnsafeRawBufferPointer(start: nil, count: 0)
+    /// Of the arriving call, where the machine wants it.
+    var arrivalHash: UInt64 = 0
+    /// The call that an operator is cancelling.
+    var operatorCancel = CallReference.none
+    var stacks = StackBoard()
     /// The block that holds nothing but the large frame at hand; who takes it over empties this.
     var handover = Block()
 
@@ -141,6 +147,7 @@ struct Shell: ~Copyable {
         self.loaded = loaded
         self.reloader = reloader
         self.log = log
+        journal = Journal(log: log)
         self.spawner = spawner
         self.listener = listener
         self.controlListener = controlListener
@@ -217,6 +224,7 @@ struct Shell: ~Copyable {
         for pool in 0..<poolCount { next = min(next, deadlines[pool]) }
         next = min(next, templateDeadline)
         if !isListening && listener >= 0 { next = min(next, openAt) }
+        next = min(next, stacks.deadline)
         guard next < armedAt else { return }
         armedAt = next
         _ = cpoold_timer_arm(timer, next)
@@ -257,6 +265,7 @@ struct Shell: ~Copyable {
         for pool in 0..<poolCount where deadlines[pool] <= now { handle(pool, .timer) }
         if templateDeadline <= now { tendTemplates() }
         if !methodReviews.isEmpty { reviewDueMethods() }
+        if stacks.deadline <= now { lookAtStacks() }
         if !isListening && listener >= 0 { openWhenReady() }
         if warming.isDue { continueWarming() }
         takeUpStalled()
@@ -273,7 +282,7 @@ struct Shell: ~Copyable {
         guard all || now >= openAt else { return }
         isListening = true
         watch(listener, .listener)
-        log.notice("accepting calls", metadata: ["socket": "\(configuration.socketPath)"])
+        journal.notice("accepting calls", metadata: ["socket": "\(configuration.socketPath)"])
     }
 
     private mutating func takeSignals() {
@@ -292,12 +301,12 @@ struct Shell: ~Copyable {
     /// First: refuse new calls and finish those in flight. Second: at once.
     mutating func stop() {
         if isStopping {
-            log.notice("stopping at once")
+            journal.notice("stopping at once")
             for pool in 0..<poolCount { handle(pool, .shutdownNow) }
             return
         }
         isStopping = true
-        log.notice("stopping", metadata: ["limit_seconds": "\(configuration.shutdownLimit / 1_000_000_000)"])
+        journal.notice("stopping", metadata: ["limit_seconds": "\(configuration.shutdownLimit / 1_000_000_000)"])
         if listener >= 0 {
             close(listener)
             unlink(configuration.socketPath)

@@ -26,7 +26,7 @@ extension Shell {
         let entry = pools[pool].workers + Int(worker.slot)
         guard makeDescriptors(entry) else {
             let error = errno
-            log.error(
+            journal.error(
                 "no descriptors for a worker",
                 metadata: ["pool": "\(pools[pool].configuration.name)", "error": "\(text(of: error))", "hint": "raise LimitNOFILE"])
             discard(entry)
@@ -135,11 +135,12 @@ extension Shell {
         for descriptor in entry.pointee.childDescriptors { close(descriptor) }
         entry.pointee.childDescriptors = []
         entry.pointee.pid = pid
+        entry.pointee.bornAt = now
         entry.pointee.pidDescriptor = cpoold_pidfd_open(pid)
         children[pid] = .worker(pool: pool, worker)
         if guardPipe >= 0 { _ = cpoold_guard_tell(guardPipe, pid, true) }
         guard let index = addConnection(entry.pointee.socket, .worker) else {
-            log.error("no room for a worker's connection", metadata: metadata(pool, worker))
+            journal.error("no room for a worker's connection", metadata: metadata(pool, worker))
             Glibc.kill(-pid, SIGKILL)
             Glibc.kill(pid, SIGKILL)
             return
@@ -165,7 +166,7 @@ extension Shell {
                 } else {
                     let reason = "\(outcome.step): \(text(of: outcome.error))"
                     if pools[pool].failure.isEmpty { pools[pool].failure = reason }
-                    log.error("worker could not be spawned", metadata: ["pool": "\(pools[pool].configuration.name)", "error": "\(reason)"])
+                    journal.error("worker could not be spawned", metadata: ["pool": "\(pools[pool].configuration.name)", "error": "\(reason)"])
                     fail(pool, worker, outcome.error)
                 }
             case .template(let pool): templateSpawned(pool, outcome)
@@ -230,9 +231,9 @@ extension Shell {
             for pid in children.keys where guardPipe >= 0 { _ = cpoold_guard_tell(guardPipe, pid, true) }
         }
         if guardPipe >= 0 {
-            log.warning("the guard had died and was replaced", metadata: ["pid": "\(guardProcess)"])
+            journal.warning("the guard had died and was replaced", metadata: ["pid": "\(guardProcess)"])
         } else {
-            log.error("the guard has died: after a kill -9 of poold its workers' children would live on", metadata: ["hint": "restart poold"])
+            journal.error("the guard has died: after a kill -9 of poold its workers' children would live on", metadata: ["hint": "restart poold"])
         }
     }
 
@@ -242,7 +243,8 @@ extension Shell {
         Glibc.kill(-pid, SIGKILL)
         if guardPipe >= 0 { _ = cpoold_guard_tell(guardPipe, pid, false) }
         var status: Int32 = 0
-        _ = cpoold_reap(pid, &status)
+        var maximumResident: UInt64 = 0
+        _ = cpoold_reap_measured(pid, &status, &maximumResident)
         children[pid] = nil
         entry.pointee.pid = 0
         // What it answered before it died counts; end of file may never come, a grandchild can hold the socket.
@@ -259,12 +261,13 @@ extension Shell {
         for stream in entry.pointee.output.indices { finishOutput(pool, worker, stream, pid) }
         let started = entry.pointee.page.map { cpoold_load($0 + 1) } ?? 0
         let running = entry.pointee.page.map { cpoold_load($0 + 2) } ?? 0
+        endStacks(of: worker, pool)
+        let cause: ExitCause = status >= 1000 ? .signal(status - 1000) : .status(status)
+        var death = deathRecord(pool, worker, pid, cause, maximumResident: maximumResident)
+        death.cameFirst = endedBeforeItsSignal(pool, worker)
+        pools[pool].deaths.append(death)
         discard(entry)
         startEnded(pool, worker)
-        let cause: ExitCause = status >= 1000 ? .signal(status - 1000) : .status(status)
-        log.debug(
-            "worker exited",
-            metadata: ["pool": "\(pools[pool].configuration.name)", "worker": "\(worker.slot).\(worker.generation)", "pid": "\(pid)", "cause": "\(cause)"])
         handle(pool, .workerExited(worker, started: started, running: running, cause: cause))
         endWhenStopped()
     }

@@ -87,7 +87,7 @@ extension Shell {
         if !isStopping && !pools[pool].isRemoved {
             pools[pool].template.restartAt = now + wait
             templateDeadline = 0
-            log.warning(
+            journal.warning(
                 "template is gone; workers start cold until it is back",
                 metadata: ["pool": "\(pools[pool].configuration.name)", "reason": "\(reason)", "retry_milliseconds": "\(wait / 1_000_000)"])
         }
@@ -137,7 +137,7 @@ extension Shell {
             pools[pool].template.state = .ready
             pools[pool].template.failures = 0
             pools[pool].template.answerBy = .max
-            log.info("template is ready", metadata: ["pool": "\(pools[pool].configuration.name)", "pid": "\(pools[pool].template.pid)"])
+            journal.info("template is ready", metadata: ["pool": "\(pools[pool].configuration.name)", "pid": "\(pools[pool].template.pid)"])
             let waiting = pools[pool].template.waiting
             pools[pool].template.waiting = []
             for worker in waiting { fork(pool, worker) }
@@ -147,7 +147,7 @@ extension Shell {
         case UInt8(ascii: "W") where message.count == 17, UInt8(ascii: "E") where message.count >= 13:
             answered(pool, message)
         default:
-            log.error("template sent rubbish and is ended", metadata: ["pool": "\(pools[pool].configuration.name)"])
+            journal.error("template sent rubbish and is ended", metadata: ["pool": "\(pools[pool].configuration.name)"])
             if pools[pool].template.pid > 0 { Glibc.kill(pools[pool].template.pid, SIGKILL) }
         }
     }
@@ -165,13 +165,13 @@ extension Shell {
         guard pools[pool].workers[Int(slot)].generation == generation, pools[pool].workers[Int(slot)].socket >= 0 else { return }
         if message[0] == UInt8(ascii: "E") {
             let reason = String(decoding: message.dropFirst(13), as: UTF8.self)
-            log.error("template could not fork", metadata: ["pool": "\(pools[pool].configuration.name)", "reason": "\(reason)"])
+            journal.error("template could not fork", metadata: ["pool": "\(pools[pool].configuration.name)", "reason": "\(reason)"])
             fail(pool, worker, EAGAIN)
             return
         }
         let pid = Int32(truncatingIfNeeded: integer(13..<17))
         guard pid > 1, children[pid] == nil, cpoold_is_child(pid) else {
-            log.error("template named a process that is not poold's child", metadata: ["pool": "\(pools[pool].configuration.name)", "pid": "\(pid)"])
+            journal.error("template named a process that is not poold's child", metadata: ["pool": "\(pools[pool].configuration.name)", "pid": "\(pid)"])
             fail(pool, worker, ECHILD)
             return
         }

@@ -32,7 +32,7 @@ extension Shell {
         }
         // A third at a time: the rest of the pool serves.
         let number = warming.begin(pool: pool, name: request.pool, atOnce: max(1, count / 3), workers: ready)
-        log.notice("warming", metadata: ["pool": "\(request.pool)", "job": "\(number)", "workers": "\(ready.count)"])
+        journal.notice("warming", metadata: ["pool": "\(request.pool)", "job": "\(number)", "workers": "\(ready.count)"])
         continueWarming()
         return try progress(number)
     }
@@ -123,10 +123,10 @@ extension Shell {
             "pool": "\(job.poolName)", "job": "\(job.number)", "worker": "\(entry.worker.slot).\(entry.worker.generation)", "state": "\(entry.state)",
         ]
         if entry.state == .failed {
-            log.warning("worker could not be warmed", metadata: worker.merging(["problem": "\(entry.problem)"]) { $1 })
+            journal.warning("worker could not be warmed", metadata: worker.merging(["problem": "\(entry.problem)"]) { $1 })
         } else {
-            log.info("worker warmed", metadata: worker)
+            journal.info("worker warmed", metadata: worker)
         }
-        if job.isFinished { log.notice("warming is over", metadata: ["pool": "\(job.poolName)", "job": "\(job.number)"]) }
+        if job.isFinished { journal.notice("warming is over", metadata: ["pool": "\(job.poolName)", "job": "\(job.number)"]) }
     }
 }
