@@ -41,7 +41,7 @@ extension Shell {
         }
         let index = Int(context.pointee.connection)
         if index >= 0 {
-            let peer = peers[index] ?? self.peer(index)
+            let peer = peers[index] ?? peerProcess(index)
             peers[index] = peer
             line.uid = peer.uid
             line.clientPid = peer.pid
@@ -57,7 +57,7 @@ extension Shell {
     }
 
     /// Asked when it is shown, so that a connection need not carry it.
-    private func peer(_ index: Int) -> (uid: UInt32, pid: Int32) {
+    private func peerProcess(_ index: Int) -> (uid: UInt32, pid: Int32) {
         var uid: UInt32 = 0
         var gid: UInt32 = 0
         var pid: Int32 = 0

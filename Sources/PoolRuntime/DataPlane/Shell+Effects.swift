@@ -38,7 +38,7 @@ extension Shell {
             case .publish(let notice): publish(pool, notice)
             case .stopped:
                 pools[pool].isStopped = true
-                if pools[pool].isRemoved { log.notice("pool is gone", metadata: ["pool": "\(pools[pool].configuration.name)"]) }
+                if pools[pool].isRemoved { journal.notice("pool is gone", metadata: ["pool": "\(pools[pool].configuration.name)"]) }
                 endWhenStopped()
             }
         }

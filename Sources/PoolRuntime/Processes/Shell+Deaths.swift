@@ -141,6 +141,6 @@ extension Shell {
     /// The pools that a filter means: all, or the one of that name.
     func filtered(_ name: String) throws -> [Int] {
         if !name.isEmpty { return [try find(name)] }
-        return Array(0..<poolCount)
+        return (0..<poolCount).filter { !pools[$0].isRemoved || !pools[$0].isStopped }
     }
 }
