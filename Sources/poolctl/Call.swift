@@ -6,6 +6,7 @@ import PoolWire
 struct Call: Connecting {
     static let configuration = CommandConfiguration(
         abstract: "Call a method and print its result.",
+        usage: "poolctl call <pool.method> [<body> | --file <path>] [options]",
         discussion: """
             The body is JSON for methods with codec json (an object gives keyword
             arguments, an array positional ones) and bytes as they are for the others.
@@ -71,7 +72,8 @@ struct Call: Connecting {
         }
         if isTerminal && Self.isBinary(body) {
             throw PoolError(
-                status: "failed", message: "the result is \(Format.bytes(UInt64(body.count))) of binary data; it is not written to a terminal. Redirect it: > FILE")
+                status: "failed",
+                message: "the result is \(Format.bytes(UInt64(body.count))) of binary data; it is not written to a terminal. Redirect it: > FILE")
         }
         body.withUnsafeBytes { Output.write($0) }
         if isTerminal && !raw && !body.isEmpty && body.last != 0x0A { Output.line("") }

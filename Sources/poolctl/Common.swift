@@ -62,7 +62,8 @@ struct Common: ParsableArguments {
     /// A connection to the control socket.
     func connectControl(limit: Duration? = nil) throws(PoolError) -> PoolConnection {
         let limit = waitFor?.duration ?? limit ?? Self.answerLimit
-        return try SocketPlaces.first(SocketPlaces.control(self)) { path throws(PoolError) in try PoolConnection(path: path, greets: false, answerLimit: limit) }
+        return try SocketPlaces.first(SocketPlaces.control(self)) { path throws(PoolError) in try PoolConnection(path: path, greets: false, answerLimit: limit)
+        }
     }
 
     // MARK: - Operations

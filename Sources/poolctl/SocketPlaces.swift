@@ -44,7 +44,8 @@ enum SocketPlaces {
             if place.isGuess {
                 guard access(place.path, F_OK) == 0 else { continue }
                 if let owner = strangeOwner(place.path) {
-                    found = PoolError(status: "connection", message: "\(place.path) was made by user \(owner), who is not trusted; name the socket with --socket")
+                    found = PoolError(
+                        status: "connection", message: "\(place.path) was made by user \(owner), who is not trusted; name the socket with --socket")
                     continue
                 }
             }

@@ -1,12 +1,17 @@
 """poolctl as a stranger meets it."""
 import json
 import os
+import pty
+import signal
+import socket
 import subprocess
+import time
 
 import pytest
-from conftest import BIN
+from conftest import BIN, wait_for
 
-HELP = ["call", "status", "methods", "ping", "scale", "recycle", "kill", "drain", "resume", "quarantine", "version"]
+HELP = ["call", "status", "pools", "workers", "methods", "sessions", "calls", "scale", "warm", "stats", "recycle", "drain", "resume", "kill", "cancel", "stack",
+        "post-mortem", "quarantine", "events", "reload", "ping", "version", "doctor", "completion"]
 
 
 def ctl(*arguments, stdin=b"", **environment):
@@ -15,22 +20,57 @@ def ctl(*arguments, stdin=b"", **environment):
 
 @pytest.mark.parametrize("command", HELP)
 def test_every_command_has_help_with_an_example(command):
-    done = ctl(command, "--help")
+    done = ctl(command, "--help", COLUMNS="80")
     assert done.returncode == 0 and b"EXAMPLE" in done.stdout and f"poolctl {command}".encode() in done.stdout
+    assert max(len(line) for line in done.stdout.decode().splitlines()) <= 80
+
+
+def test_the_overview_names_every_command_and_exit_code():
+    text = ctl("--help", COLUMNS="80").stdout.decode()
+    assert all(f"  {command} " in text for command in HELP) and "10 no permission" in text and "64 wrong usage" in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert ctl("--version").stdout.strip() == b"0.1.0"
 
 
 def test_a_typo_names_the_right_command():
     done = ctl("statsu")
-    assert done.returncode == 64 and (b"status" in done.stderr or b"statsu" in done.stderr)
+    assert done.returncode == 64 and b"did you mean `poolctl status`?" in done.stderr
+    done = ctl("frobnicate")
+    assert done.returncode == 64 and b"poolctl --help" in done.stderr
+    done = ctl("status", "--jsno")
+    assert done.returncode == 64 and b"--jsno" in done.stderr
+    assert ctl("call", "nodot").returncode == 64
 
 
 def test_no_daemon(tmp_path):
     done = ctl("status", "--socket", str(tmp_path / "nothing"))
     assert done.returncode == 3 and b"is poold running?" in done.stderr
-    (tmp_path / "dead").write_text("")
-    assert ctl("status", "--socket", str(tmp_path / "dead")).returncode == 3
+    (tmp_path / "file.control").write_text("")
+    assert ctl("status", "--socket", str(tmp_path / "file")).returncode == 3
+    dead = socket.socket(socket.AF_UNIX)
+    dead.bind(str(tmp_path / "dead.control"))
+    dead.close()
+    done = ctl("status", "--socket", str(tmp_path / "dead"))
+    assert done.returncode == 3 and b"has died" in done.stderr
     done = ctl("call", "a.b", "--socket", "/" + "x" * 200)
     assert done.returncode == 3 and b"107 bytes" in done.stderr
+
+
+def test_the_socket_is_found_or_every_place_is_named(poold, tmp_path):
+    one = poold("basic")
+    (tmp_path / "poold").mkdir()
+    nowhere = ctl("status", XDG_RUNTIME_DIR=str(tmp_path))
+    if nowhere.returncode == 3:  # nobody runs one in the usual places of this machine
+        assert str(tmp_path).encode() in nowhere.stderr
+    os.symlink(one.socket, tmp_path / "poold/poold.sock")
+    os.symlink(one.socket + ".control", tmp_path / "poold/poold.sock.control")
+    assert ctl("status", XDG_RUNTIME_DIR=str(tmp_path)).returncode == 0
+    assert ctl("ping", XDG_RUNTIME_DIR=str(tmp_path)).returncode == 0
+    assert ctl("status", POOLD_SOCKET=one.socket).returncode == 0
+    assert ctl("status", POOLD_CONTROL=one.socket + ".control").returncode == 0
+    assert ctl("status", "--control", one.socket + ".control").returncode == 0
+    assert ctl("methods", "--control", one.socket + ".control").returncode == 0
+    assert ctl("status", "--socket", one.socket, POOLD_CONTROL="/nothing").returncode == 0, "what is named here and now wins"
 
 
 def test_calls_and_exit_codes(poold, tmp_path):
@@ -54,6 +94,9 @@ def test_calls_and_exit_codes(poold, tmp_path):
     assert call("basic.sleep", "[9]", "--timeout", "100ms").returncode == 5
     assert call("basic.die").returncode == 6
     assert call("basic.nothing").returncode == 8 and call("nobody.x").returncode == 8
+    assert b"did you mean basic.echo?" in call("basic.ehco", "[1]").stderr and b"did you mean basic?" in call("basci.echo").stderr
+    assert call("basic.echo", "-", stdin=b"[3]").stdout == b"3\n"
+    assert call("basic.echo", "[1]", "--priority", "urgent").returncode == 64
     wrong = call("basic.echo", "--timeout", "soon")
     assert wrong.returncode == 64 and b"5s" in wrong.stderr
     assert call("basic.echo", "1", "--file", "x").returncode == 64
@@ -64,8 +107,10 @@ def test_calls_and_exit_codes(poold, tmp_path):
 
 def test_status_fits_80_columns_and_has_json(poold):
     one = poold("basic", "misbehaves")
-    shown = one.ctl("status").stdout
-    assert max(len(line) for line in shown.splitlines()) <= 80 and "\x1b" not in shown
+    for command in ("status", "pools", "workers", "methods"):
+        shown = one.ctl(command).stdout
+        assert max(len(line) for line in shown.splitlines()) <= 80 and "\x1b" not in shown and "misbehaves" in shown
+        assert "misbehaves" not in one.ctl(command, "basic").stdout
     assert [p["name"] for p in one.status()["pools"]] == ["basic", "misbehaves"]
     assert one.ctl("scale", "nobody", "3", check=False).returncode == 8
     assert "outside of" in one.ctl("scale", "basic", "9999").stdout
@@ -78,3 +123,107 @@ def test_two_pools_do_not_mix(poold):
         assert client.call("basic.echo", [1]) == 1 and client.call("misbehaves.echo", [2]) == 2
         one.ctl("drain", "basic")
         assert client.call("misbehaves.echo", [2]) == 2
+
+
+def test_scale_explains_waits_and_takes_differences(poold):
+    one = poold("basic", workers=2)
+    done = one.ctl("scale", "basic", "+1", "--wait")
+    assert "2 wanted, 2 ready, 0 busy" in done.stdout and "2 → 3" in done.stdout and len(one.workers("basic")) == 3
+    assert "3 → 2" in one.ctl("scale", "basic", "-1", "--wait").stdout and len(one.pool("basic")["workers"]) == 2
+    assert json.loads(one.ctl("scale", "basic", "1", "--wait", "--json").stdout)["explanation"].startswith("pool basic: 2 → 1")
+    for wrong in ("many", "--1", "1.5", ""):
+        assert one.ctl("scale", "basic", wrong, check=False).returncode == 64, wrong
+    assert "did you mean basic?" in one.ctl("scale", "basci", "3", check=False).stderr
+
+
+def test_a_wait_that_takes_too_long_says_why(poold):
+    one = poold("import_error")
+    done = one.ctl("scale", "import_error", "3", "--wait", "--timeout", "1s", check=False)
+    assert done.returncode == 5 and "no_such_module_anywhere" in done.stderr and "\r" not in done.stderr
+
+
+def test_recycle_and_drain_wait(poold):
+    one = poold("basic")
+    before = {w["pid"] for w in one.workers("basic")}
+    assert "2 workers replaced" in one.ctl("recycle", "basic", "--wait").stdout
+    assert len(one.workers("basic")) == 2 and not before & {w["pid"] for w in one.workers("basic")}
+    caller = subprocess.Popen([str(BIN / "poolctl"), "call", "basic.sleep", "[1.5]", "--socket", one.socket], stdout=subprocess.PIPE)
+    wait_for(lambda: one.pool("basic").get("outstanding"), what="a running call")
+    late = one.ctl("drain", "basic", "--wait", "--timeout", "100ms", check=False)
+    assert late.returncode == 5 and "1 at workers" in late.stderr
+    assert "holds no call" in one.ctl("drain", "basic", "--wait").stdout
+    assert caller.wait(10) == 0
+    assert one.ctl("call", "basic.echo", "[1]", check=False).returncode == 4
+    one.ctl("resume", "basic")
+    assert one.ctl("call", "basic.echo", "[1]").stdout == "1\n"
+
+
+def test_a_worker_is_killed_by_its_name(poold):
+    one = poold("basic")
+    worker = one.workers("basic")[0]
+    slot, generation = worker.get("slot", 0), worker["generation"]
+    assert one.ctl("kill", "basic", f"{slot}.{generation + 9}", check=False).returncode == 8
+    one.ctl("kill", "basic", f"{slot}.{generation}")
+    wait_for(lambda: worker["pid"] not in [w.get("pid") for w in one.pool("basic")["workers"]], what="the kill")
+
+
+def test_a_stopped_daemon_is_told_from_a_dead_one(poold):
+    one = poold("basic")
+    one.process.send_signal(signal.SIGSTOP)
+    try:
+        done = one.ctl("status", "--wait-for", "500ms", check=False)
+        assert done.returncode == 3 and "did not answer within" in done.stderr
+        done = one.ctl("ping", "--wait-for", "500ms", check=False)
+        assert done.returncode == 3 and "did not answer within" in done.stderr
+    finally:
+        one.process.send_signal(signal.SIGCONT)
+    assert one.ctl("status").returncode == 0
+
+
+def test_binary_results_stay_off_the_terminal_and_json_is_laid_out(poold):
+    one = poold("basic")
+    main, side = pty.openpty()
+
+    def call(*arguments):
+        process = subprocess.Popen([str(BIN / "poolctl"), "call", *arguments, "--socket", one.socket], stdin=subprocess.PIPE, stdout=side, stderr=side)
+        process.stdin.write(b"\x00\xff\x1b[2J")
+        process.stdin.close()
+        status = process.wait(20)
+        time.sleep(0.1)
+        return status, os.read(main, 65536)
+
+    status, shown = call("basic.raw", "-")
+    assert status == 1 and b"> FILE" in shown and b"\x1b" not in shown
+    status, shown = call("basic.echo", json.dumps([{"key": "x" * 60, "list": [1, 2, 3], "empty": {}}]))
+    assert status == 0 and b'"list": [1,2,3]' in shown.replace(b" ", b"").replace(b'"list":', b'"list": ') and shown.count(b"\n") > 3
+    os.close(main)
+    os.close(side)
+
+
+# ---- completion
+
+def test_bash_completes_commands_pools_and_methods(poold):
+    one = poold("basic", "misbehaves")
+
+    def complete(*words):
+        listed = " ".join(f"'{w}'" for w in words)
+        script = (f"PATH={BIN}:$PATH; source <(poolctl completion bash); COMP_WORDS=({listed}); COMP_CWORD={len(words) - 1}; COMP_LINE='{' '.join(words)}'; "
+                  f"COMP_POINT=${{#COMP_LINE}}; COMP_TYPE=9; _poolctl poolctl '{words[-1]}' '{words[-2]}' 2>/dev/null; printf '%s\\n' \"${{COMPREPLY[@]}}\"")
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=30, env={**os.environ, "POOLD_SOCKET": one.socket})
+        return done.stdout.split()
+
+    assert "status" in complete("poolctl", "sta") and "scale" not in complete("poolctl", "sta")
+    assert "--wait" in complete("poolctl", "scale", "--wa")
+    assert complete("poolctl", "scale", "mis") == ["misbehaves"]
+    assert "basic.echo" in complete("poolctl", "call", "basic.e")
+    one.stop()
+    assert complete("poolctl", "scale", "mis") == [], "silent without a poold"
+
+
+@pytest.mark.parametrize("shell, word", [("bash", "complete"), ("zsh", "#compdef poolctl"), ("fish", "complete -c")])
+def test_completion_scripts(shell, word):
+    done = ctl("completion", shell)
+    assert done.returncode == 0 and word in done.stdout.decode() and "post-mortem" in done.stdout.decode()
+    if shell == "bash":
+        assert subprocess.run(["bash", "-n"], input=done.stdout, capture_output=True).returncode == 0
+    assert ctl("completion", "powershell").returncode == 64

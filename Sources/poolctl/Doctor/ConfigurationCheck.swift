@@ -10,7 +10,7 @@ struct ConfigurationCheck {
         let file = file ?? ConfigurationSource.usualFile()
         switch ConfigurationSource(file: file).load() {
         case .loaded(let loaded):
-            let pools = loaded.configuration.pools.filter { !$0.isReserved }.map(\.name).joined(separator: ", ")
+            let pools = loaded.configuration.pools.filter { !$0.isReserved }.map { $0.name }.joined(separator: ", ")
             let found = file.map { "\($0) is valid; pools: \(pools)" } ?? "no file; poold serves the example pools: \(pools)"
             return ConfigurationCheck(configuration: loaded.configuration, findings: [.ok("configuration", "file", found)])
         case .refused(let problems):

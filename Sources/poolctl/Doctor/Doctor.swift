@@ -5,6 +5,7 @@ import PoolConfig
 struct Doctor: Connecting {
     static let configuration = CommandConfiguration(
         abstract: "Check this machine, Python and the configuration.",
+        usage: "poolctl doctor [--config <path>] [--problems] [options]",
         discussion: """
             Says of each finding what it costs and what to do. Exit code 0 if nothing
             failed; warnings do not count. poold need not run. The modules of the pools

@@ -33,7 +33,8 @@ enum PoolCheck {
             return [
                 .fail(
                     area, "module", "\(pool.module) cannot be imported: \(reason)", costs: "calls of the pool are refused",
-                    advice: "run it yourself: \(program) -c 'import \(pool.module.hasSuffix(".py") ? "runpy; runpy.run_path(\"\(pool.module)\")" : pool.module)'")
+                    advice:
+                        "run it yourself: \(program) -c 'import \(pool.module.hasSuffix(".py") ? "runpy; runpy.run_path(\"\(pool.module)\")" : pool.module)'")
             ]
         }
         let seconds = Double(facts["seconds"] ?? "") ?? 0

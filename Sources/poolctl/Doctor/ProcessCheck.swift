@@ -18,7 +18,8 @@ enum ProcessCheck {
                     advice: "boot with systemd.unified_cgroup_hierarchy=1 (the default of current distributions)")
             ]
         }
-        guard let group = ownGroup(), access(group + "/cgroup.subtree_control", W_OK) == 0, access(group + "/cgroup.procs", W_OK) == 0, group != "/sys/fs/cgroup/"
+        guard let group = ownGroup(), access(group + "/cgroup.subtree_control", W_OK) == 0, access(group + "/cgroup.procs", W_OK) == 0,
+            group != "/sys/fs/cgroup/"
         else {
             return [
                 .warn(
@@ -51,7 +52,9 @@ enum SystemdCheck {
                 let active = state.output.split(separator: "\n").first { $0.hasPrefix("ActiveState=") }.map { String($0.dropFirst(12)) } ?? "unknown"
                 list.append(
                     active == "failed"
-                        ? .fail("systemd", "poold.service", "failed", costs: "poold does not run", advice: "journalctl -u poold -e, then systemctl reset-failed poold")
+                        ? .fail(
+                            "systemd", "poold.service", "failed", costs: "poold does not run",
+                            advice: "journalctl -u poold -e, then systemctl reset-failed poold")
                         : .ok("systemd", "poold.service", active))
             } else {
                 list.append(

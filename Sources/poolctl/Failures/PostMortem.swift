@@ -5,6 +5,7 @@ import PoolProtocol
 struct PostMortem: Connecting {
     static let configuration = CommandConfiguration(
         commandName: "post-mortem", abstract: "Show how workers died, the newest last.",
+        usage: "poolctl post-mortem [<pool> [<worker>]] [--last <n>] [--full]",
         discussion: """
             With a worker, or --full: everything that is known, with its last output, its
             stack, the call that it ran.
@@ -38,7 +39,8 @@ struct PostMortem: Connecting {
             return
         }
         var table = Table([
-            .left("WHEN"), .left("POOL", canShrink: true), .left("WORKER"), .right("PID", rank: 3), .left("EXIT"), .left("CAUSE"),
+            .left("WHEN"), .left("POOL", canShrink: true), .left("WORKER", canShrink: true), .right("PID", rank: 3), .left("EXIT", canShrink: true),
+            .left("CAUSE", canShrink: true),
             .left("RUNNING", rank: 1, canShrink: true), .right("LIVED", rank: 2), .right("CALLS", rank: 4), .right("MEMORY", rank: 5),
         ])
         for death in deaths.deaths {
@@ -66,17 +68,23 @@ struct PostMortem: Connecting {
     }
 
     static func detail(_ death: Poold_V1_Death, _ style: Style) -> [String] {
-        var lines = ["worker \(death.worker) of \(death.pool), pid \(death.pid): " + style.paint("\(exit(death)), \(death.cause)", .bad)]
+        var lines = [
+            Format.visible("worker \(death.worker) of \(death.pool), pid \(death.pid): ") + style.paint(Format.visible("\(exit(death)), \(death.cause)"), .bad)
+        ]
         func line(_ name: String, _ text: String) { lines.append("  " + Format.pad(name, 10) + Format.visible(text)) }
         line("when", "\(Format.clock(death.at)), after \(Format.age(death.livedNanoseconds)) and \(Format.count(Int(clamping: death.calls), "answered call"))")
         if !death.method.isEmpty {
-            line("running", "\(death.method), for \(Format.span(death.ranNanoseconds)), body \(Format.bytes(death.bodyBytes))" + (death.hash.isEmpty ? "" : ", hash \(death.hash)"))
+            line(
+                "running",
+                "\(death.method), for \(Format.span(death.ranNanoseconds)), body \(Format.bytes(death.bodyBytes))"
+                    + (death.hash.isEmpty ? "" : ", hash \(death.hash)"))
         }
         if death.held > 0 { line("held", Format.count(Int(death.held), "call")) }
         if death.privateBytes > 0 || death.maximumResidentBytes > 0 {
             line("memory", "\(Format.bytes(death.privateBytes)) private, at most \(Format.bytes(death.maximumResidentBytes)) resident")
         }
-        for (title, text) in [("failure", death.failure), ("stack", death.stack), ("stderr", death.stderrTail), ("stdout", death.stdoutTail)] where !text.isEmpty {
+        for (title, text) in [("failure", death.failure), ("stack", death.stack), ("stderr", death.stderrTail), ("stdout", death.stdoutTail)]
+        where !text.isEmpty {
             lines.append("  \(title)")
             lines += Format.lines(text, indent: 4)
         }

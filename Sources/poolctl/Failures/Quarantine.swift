@@ -5,6 +5,7 @@ import PoolProtocol
 struct Quarantine: Connecting {
     static let configuration = CommandConfiguration(
         abstract: "List calls that killed workers and are refused, or release them.",
+        usage: "poolctl quarantine [<pool>] [--clear <hash | all>] [options]",
         discussion: """
             A method with a body (or an idempotency key) that workers died with is refused
             for a while. HASH names both.
@@ -29,7 +30,7 @@ struct Quarantine: Connecting {
         ])
         for body in list.bodies {
             table.add([
-                Cell(body.pool), Cell(Format.visible(body.method)), Cell(body.hash), "\(body.deaths)",
+                Cell(body.pool), Cell(body.method), Cell(body.hash), "\(body.deaths)",
                 body.refused ? Cell("refused", .bad) : Cell("allowed", .warning), Cell("\(Format.age(body.lastDeathNanosecondsAgo)) ago"),
                 Cell(Format.age(body.remainingNanoseconds)),
             ])

@@ -4,6 +4,7 @@ import PoolProtocol
 struct StackCommand: Connecting {
     static let configuration = CommandConfiguration(
         commandName: "stack", abstract: "Show where living workers are in their Python code.",
+        usage: "poolctl stack <pool> [<worker>] [options]",
         discussion: """
             Threads and asyncio tasks. The worker goes on undisturbed. One that holds the
             interpreter in C cannot answer.

@@ -4,6 +4,7 @@ import PoolProtocol
 struct Calls: Connecting {
     static let configuration = CommandConfiguration(
         abstract: "List calls that wait or run, the oldest first.",
+        usage: "poolctl calls [<pool>] [--watch [<seconds>]] [options]",
         discussion: """
             CALL names it for `poolctl cancel`. At most 1000 are listed.
 
@@ -27,7 +28,7 @@ struct Calls: Connecting {
             ])
             for call in calls.calls.sorted(by: { $0.ageNanoseconds > $1.ageNanoseconds }) {
                 table.add([
-                    Cell(call.call), Cell(Format.visible(call.method)), call.running ? Cell("running", .good) : .state(call.place), Cell(call.worker),
+                    Cell(call.call), Cell(call.method), call.running ? Cell("running", .good) : .state(call.place), Cell(call.worker),
                     Cell(Format.span(call.ageNanoseconds)), Cell(call.remainingNanoseconds > 0 ? Format.span(call.remainingNanoseconds) : ""),
                     Cell(Format.bytes(call.bodyBytes)), "\(call.uid)", "\(call.clientPid)", Cell(call.priority == "normal" ? "" : call.priority),
                     Cell(call.session == 0 ? "" : "\(call.session)"), Cell(call.attempts > 1 ? "\(call.attempts)" : ""),
@@ -43,6 +44,7 @@ struct Calls: Connecting {
 struct Sessions: Connecting {
     static let configuration = CommandConfiguration(
         abstract: "List sessions and the worker that each is bound to.",
+        usage: "poolctl sessions [<pool>] [options]",
         discussion: """
             At most 1000 are listed.
 
@@ -59,7 +61,8 @@ struct Sessions: Connecting {
         var table = Table([.left("POOL", canShrink: true), .right("SESSION"), .right("UID"), .left("WORKER"), .right("CALLS"), .right("UNUSED FOR")])
         for session in sessions.sessions {
             table.add([
-                Cell(session.pool), "\(session.session)", "\(session.uid)", Cell(session.worker), "\(session.calls)", Cell(Format.age(session.unusedNanoseconds)),
+                Cell(session.pool), "\(session.session)", "\(session.uid)", Cell(session.worker), "\(session.calls)",
+                Cell(Format.age(session.unusedNanoseconds)),
             ])
         }
         Output.line(table.lines(common.style).joined(separator: "\n"))

@@ -5,6 +5,7 @@ import PoolProtocol
 struct EventsCommand: Connecting {
     static let configuration = CommandConfiguration(
         commandName: "events", abstract: "Show what happened of late, as the log has it.",
+        usage: "poolctl events [<pool>] [--follow] [--last <n>] [--level <severity>]",
         discussion: """
             With --json and --follow: one event a line.
 

@@ -5,6 +5,7 @@ import PoolWire
 struct Methods: Connecting {
     static let configuration = CommandConfiguration(
         abstract: "List what you may call.",
+        usage: "poolctl methods [<pool>] [options]",
         discussion: """
             EXAMPLE
               poolctl methods text
@@ -29,7 +30,7 @@ struct Methods: Connecting {
         guard !methods.isEmpty else { return complain("nothing may be called yet; see `poolctl status`") }
         var table = Table([.left("METHOD"), .left("CODEC"), .left("", rank: 1)])
         for method in methods {
-            table.add([Cell(Format.visible(method.name)), Cell("\(method.codec)"), Cell(method.flags & MethodEntry.idempotent != 0 ? "idempotent" : "")])
+            table.add([Cell(method.name), Cell("\(method.codec)"), Cell(method.flags & MethodEntry.idempotent != 0 ? "idempotent" : "")])
         }
         Output.line(table.lines(common.style).joined(separator: "\n"))
     }
@@ -38,6 +39,7 @@ struct Methods: Connecting {
 struct Ping: Connecting {
     static let configuration = CommandConfiguration(
         abstract: "Measure a round trip to poold itself.",
+        usage: "poolctl ping [--count <count>] [options]",
         discussion: """
             EXAMPLE
               poolctl ping --count 5

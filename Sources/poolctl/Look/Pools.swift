@@ -4,6 +4,7 @@ import PoolProtocol
 struct Pools: Connecting {
     static let configuration = CommandConfiguration(
         abstract: "Show pools in full: bounds, queue, counters, methods.",
+        usage: "poolctl pools [<pool>] [--watch [<seconds>]] [options]",
         discussion: """
             EXAMPLES
               poolctl pools text
@@ -36,7 +37,9 @@ struct Pools: Connecting {
         line("template", pool.template + (pool.templatePid > 0 ? ", pid \(pool.templatePid)" : ""))
         if pool.warmCommands > 0 { line("warming", Format.count(Int(pool.warmCommands), "command")) }
         line("circuit", pool.circuit)
-        line("queue", "\(Format.count(Int(pool.queuedCalls), "call")), \(Format.bytes(pool.queuedBytes)); predicted wait \(Format.span(pool.predictedWaitNanoseconds))")
+        line(
+            "queue",
+            "\(Format.count(Int(pool.queuedCalls), "call")), \(Format.bytes(pool.queuedBytes)); predicted wait \(Format.span(pool.predictedWaitNanoseconds))")
         line("at workers", "\(Format.count(Int(pool.outstanding), "call")), \(Format.count(Int(pool.sessions), "session"))")
         line(
             "calls",

@@ -4,6 +4,7 @@ import PoolProtocol
 struct StatsCommand: Connecting {
     static let configuration = CommandConfiguration(
         commandName: "stats", abstract: "Show calls, errors, load and times since the start and of late.",
+        usage: "poolctl stats [<pool>] [--methods] [--watch [<seconds>]] [options]",
         discussion: """
             Windows: since the start, and the last 1, 5 and 15 minutes. Wait: until a
             worker was given the call. Service: as the worker measured it. Latency:
@@ -36,7 +37,9 @@ enum StatsText {
     static func pool(_ pool: Poold_V1_PoolStats, _ style: Style) -> [String] {
         var lines = [pool.pool]
         let phases = pool.workers.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }.joined(separator: ", ")
-        lines.append("  workers: \(phases.isEmpty ? "none" : phases) (wanted \(pool.wanted)); \(pool.queuedCalls) queued, predicted wait \(Format.span(pool.predictedWaitNanoseconds))")
+        lines += Format.wrap(
+            "workers: \(phases.isEmpty ? "none" : phases) (wanted \(pool.wanted)); \(pool.queuedCalls) queued, predicted wait \(Format.span(pool.predictedWaitNanoseconds))",
+            style.width ?? 80, indent: 2)
         lines.append("")
         var table = Table([.left("")] + pool.windows.map { .right(title($0)) })
         func row(_ name: String, _ value: (Poold_V1_Window) -> String) { table.add([Cell(name)] + pool.windows.map { Cell(value($0)) }) }
@@ -64,8 +67,9 @@ enum StatsText {
 
     static func methods(_ pool: Poold_V1_PoolStats, _ style: Style) -> [String] {
         var table = Table([
-            .left("METHOD", canShrink: true), .right("RESULTS"), .right("ERRORS"), .right("WAIT p50", rank: 5), .right("p99", rank: 4),
-            .right("SERVICE p50", rank: 1), .right("p99", rank: 1), .right("LATENCY p50", rank: 3), .right("p99", rank: 2), .right("p99.9", rank: 6),
+            .left("METHOD", canShrink: true), .right("RESULTS"), .right("ERRORS"), .right("WAIT p50", rank: 5), .right("WAIT p99", rank: 4),
+            .right("SERVICE p50", rank: 1), .right("SERVICE p99", rank: 1), .right("LATENCY p50", rank: 3), .right("LATENCY p99", rank: 2),
+            .right("LATENCY p99.9", rank: 6),
         ])
         for method in pool.methods {
             table.add([

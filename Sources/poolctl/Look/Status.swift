@@ -4,6 +4,7 @@ import PoolProtocol
 struct StatusCommand: Connecting {
     static let configuration = CommandConfiguration(
         commandName: "status", abstract: "Show how poold and its pools are, in a line each.",
+        usage: "poolctl status [<pool>] [--all] [--watch [<seconds>]] [options]",
         discussion: """
             Problems follow the table: what cannot start and why, an open circuit
             breaker, quarantined calls.
@@ -47,7 +48,7 @@ struct StatusCommand: Connecting {
             ])
         }
         lines += table.lines(style)
-        if pools.isEmpty { lines.append("no pool is configured; add one to the configuration and `poolctl reload`") }
+        if pools.isEmpty { lines += Format.wrap("no pool is configured; add one to the configuration and `poolctl reload`", style.width ?? 80) }
         for pool in pools { lines += Self.problems(pool, style) }
         return lines.joined(separator: "\n") + "\n"
     }

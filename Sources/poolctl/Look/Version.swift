@@ -4,6 +4,7 @@ import PoolProtocol
 struct VersionCommand: Connecting {
     static let configuration = CommandConfiguration(
         commandName: "version", abstract: "Show the running poold's version and files, and poolctl's.",
+        usage: "poolctl version [options]",
         discussion: """
             EXAMPLE
               poolctl version

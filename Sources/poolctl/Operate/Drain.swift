@@ -4,6 +4,7 @@ import PoolProtocol
 struct Drain: Connecting {
     static let configuration = CommandConfiguration(
         abstract: "Let a pool finish its calls and refuse new ones.",
+        usage: "poolctl drain <pool> [--wait [--timeout <span>]] [options]",
         discussion: """
             `poolctl resume` undoes it.
 
@@ -27,6 +28,7 @@ struct Drain: Connecting {
 struct Resume: Connecting {
     static let configuration = CommandConfiguration(
         abstract: "Undo drain.",
+        usage: "poolctl resume <pool> [options]",
         discussion: """
             EXAMPLE
               poolctl resume text
@@ -39,6 +41,7 @@ struct Resume: Connecting {
 struct Cancel: Connecting {
     static let configuration = CommandConfiguration(
         abstract: "End calls that wait or run; their callers get `cancelled`.",
+        usage: "poolctl cancel <call> ... [options]",
         discussion: """
             EXAMPLE
               poolctl cancel text:17.3        # as `poolctl calls` names it

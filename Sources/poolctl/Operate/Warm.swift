@@ -5,6 +5,7 @@ import PoolProtocol
 struct Warm: Connecting {
     static let configuration = CommandConfiguration(
         abstract: "Run a pool's warming commands in its workers.",
+        usage: "poolctl warm <pool> [--slot <worker>] [options]",
         discussion: """
             `warm:` of the configuration names them; each new worker runs them before
             it is ready. Exit code 1 if any failed.
@@ -57,7 +58,7 @@ struct Warm: Connecting {
             let failed = all.count { !$0.succeeded }
             let total = all.reduce(0.0) { $0 + Double($1.nanoseconds) }
             table.add([
-                Cell(Format.visible(name)), "\(all.count)", Cell(Format.span(UInt64(total / Double(all.count)))),
+                Cell(name), "\(all.count)", Cell(Format.span(UInt64(total / Double(all.count)))),
                 Cell(Format.span(all.map(\.nanoseconds).max() ?? 0)), Cell("\(failed)", failed > 0 ? .bad : .plain),
             ])
         }

@@ -36,7 +36,8 @@ struct Table {
 
     mutating func add(_ cells: [Cell]) {
         precondition(cells.count == columns.count, "a row has \(cells.count) cells and the table \(columns.count) columns")
-        rows.append(cells)
+        // What is shown may come from a worker: one line, and nothing that a terminal would obey.
+        rows.append(cells.map { Cell(Format.visible($0.text).split(separator: "\n").joined(separator: " "), $0.tone) })
     }
 
     func lines(_ style: Style, indent: Int = 0) -> [String] {
@@ -50,7 +51,9 @@ struct Table {
             shown.removeAll { $0 == last }
         }
         if style.width != nil {
-            while total() > available, let widest = shown.filter({ columns[$0].canShrink && widths[$0] > Self.shortestCut }).max(by: { widths[$0] < widths[$1] }) {
+            while total() > available,
+                let widest = shown.filter({ columns[$0].canShrink && widths[$0] > Self.shortestCut }).max(by: { widths[$0] < widths[$1] })
+            {
                 widths[widest] -= 1
             }
         }

@@ -1,0 +1,306 @@
+"""What poolctl prints: at any width, in a pipe, as JSON; each shape from a control socket that has something in every field."""
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import termios
+import time
+
+import pytest
+from conftest import BIN, ROOT
+from fake_control import FakeControl, encode, full
+
+CTL = str(BIN / "poolctl")
+LONG = "company_department_of_very_long_names"
+#: command → operations that it needs beside status
+SHOWN = {
+    ("status",): {}, ("pools",): {}, ("workers",): {}, ("version",): {"version": "Version"}, ("stats",): {"stats": "Stats"},
+    ("stats", "--methods"): {"stats": "Stats"}, ("calls",): {"calls": "Calls"}, ("sessions",): {"sessions": "Sessions"}, ("events",): {"events": "Events"},
+    ("post-mortem",): {"post_mortem": "Deaths"}, ("post-mortem", "--full"): {"post_mortem": "Deaths"}, ("quarantine",): {"quarantine": "QuarantineList"},
+    ("stack", "some_name"): {"stack": "Stacks"}, ("reload",): {"reload": "ReloadResult"}, ("warm", "some_name"): {"warm": "WarmProgress"},
+    ("cancel", "some_name:1.1"): {"cancel": "Done"}, ("kill", "some_name", "0"): {"kill": "Done"}, ("resume", "some_name"): {"resume": "Done"},
+}
+#: those whose tables must fit; the others print what a worker or poold said as it is
+TABLES = [c for c in SHOWN if c[0] in ("status", "pools", "workers", "stats", "calls", "sessions", "post-mortem", "quarantine", "reload", "warm") and "--full" not in c]
+
+
+def run(*arguments, **environment):
+    clean = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR", "POOLD_SOCKET", "POOLD_CONTROL")}
+    return subprocess.run([CTL, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, env={**clean, **environment})
+
+
+def on_terminal(columns, *arguments, seconds=20, **environment):
+    """Output and exit status on a terminal of so many columns."""
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    clean = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
+    process = subprocess.Popen([CTL, *arguments], stdin=side, stdout=side, stderr=side, env={**clean, "TERM": "xterm", **environment})
+    os.close(side)
+    out = b""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            part = os.read(main, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        out += part
+    os.close(main)
+    return out.decode().replace("\r\n", "\n"), process.wait(5)
+
+
+def plain(text):
+    return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """start(operation=answer, …) → arguments that name the socket."""
+    made = []
+
+    def start(**answers):
+        path = f"/tmp/poolctl-test-{os.getpid()}-{len(made)}.sock"
+        if os.path.exists(path):
+            os.unlink(path)
+        made.append((FakeControl(path, {"status": encode("Status", **full("Status")), **answers}), path))
+        return ("--control", path)
+
+    start.made = made
+    yield start
+    for server, path in made:
+        server.close()
+        os.unlink(path)
+
+
+def answers_of(command, **overrides):
+    def message(name):
+        if name == "ReloadResult":
+            return encode(name, **full(name, errors=[]))
+        return encode(name, **full(name, **overrides))
+    return {operation: message(name) for operation, name in SHOWN[command].items()}
+
+
+def documented():
+    page = (ROOT / "docs/poolctl-json.md").read_text()
+    return set(re.findall(r"`([A-Za-z0-9_.]+)`", page))
+
+
+def keys(value, found=None):
+    found = set() if found is None else found
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "one":  # of a map
+                continue
+            found.add(key)
+            keys(inner, found)
+    elif isinstance(value, list):
+        for inner in value:
+            keys(inner, found)
+    return found
+
+
+@pytest.mark.parametrize("command", SHOWN, ids=" ".join)
+def test_json_parses_and_every_key_is_documented(fake, command):
+    done = run(*command, "--json", *fake(**answers_of(command)))
+    assert done.returncode == 0, done.stderr
+    found = keys(json.loads(done.stdout))
+    assert found and found <= documented(), found - documented()
+    assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("columns", [80, 60, 132])
+@pytest.mark.parametrize("command", TABLES, ids=" ".join)
+def test_tables_fit_the_terminal(fake, command, columns):
+    text, status = on_terminal(columns, *command, *fake(**answers_of(command)))
+    assert status == 0, text
+    widest = max(plain(text).split("\n"), key=len)
+    assert len(widest) <= columns, widest
+
+
+def test_a_long_name_is_cut_on_a_terminal_and_whole_in_a_pipe(fake):
+    pools = [full("Pool", name=LONG, health="ready", failure="", circuit="closed", quarantined=0, workers=[full("Worker", phase="ready")]), full("Pool", name="b", failure="")]
+    where = fake(status=encode("Status", **full("Status", pools=pools)))
+    for command in ("status", "workers"):
+        text, _ = on_terminal(60, command, *where)
+        assert max(map(len, plain(text).split("\n"))) <= 60 and "…" in text
+        assert LONG in run(command, *where).stdout
+        assert LONG not in run(command, *where, COLUMNS="60").stdout
+
+
+def test_colours_only_on_a_terminal_or_when_asked(fake):
+    where = fake(status=encode("Status", **full("Status", pools=[full("Pool", health="degraded")])))
+    assert "\x1b" not in run("status", *where).stdout
+    assert "\x1b[33m" in run("status", "--color", "always", *where).stdout
+    assert "\x1b[33m" in on_terminal(80, "status", *where)[0]
+    for off in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        assert "\x1b" not in on_terminal(80, "status", *where, **off)[0]
+    assert "\x1b" not in on_terminal(80, "status", "--color", "never", *where)[0]
+    assert run("status", "--color", "pink", *where).returncode == 64
+
+
+def test_what_a_worker_printed_cannot_drive_the_terminal(fake):
+    evil = "\x1b]0;owned\x07\x1b[2Jgone\r\x9b31m"
+    death = full("Death", stderr_tail=evil, pool=evil, method=evil)
+    where = fake(post_mortem=encode("Deaths", deaths=[death]), status=encode("Status", **full("Status", pools=[full("Pool", failure=evil)])))
+    for command in (("post-mortem", "--full"), ("post-mortem",), ("status",), ("pools",)):
+        text, _ = on_terminal(80, *command, *where, NO_COLOR="1")
+        assert "\x1b" not in text and "\x07" not in text, command
+
+
+def test_statistics_stand_side_by_side(fake):
+    windows = [full("Window", name=name) for name in ("start", "1m", "5m", "15m")]
+    where = fake(stats=encode("Stats", pools=[full("PoolStats", windows=windows)]))
+    text = run("stats", *where).stdout
+    for word in ("start", "1m", "5m", "15m", "utilization", "75.0%", "p50", "p90", "p95", "p99", "p99.9", "1.23ms", "METHOD", "by cause"):
+        assert word in text, word
+    assert max(map(len, text.splitlines())) <= 80
+    empty = run("stats", *fake(stats=encode("Stats", pools=[{"pool": "new", "windows": [{"name": "start"}]}]))).stdout
+    assert "–" in empty and "nan" not in empty
+
+
+# ---- watching
+
+def test_watch_in_a_pipe_prints_blocks_and_ends_by_sigint(fake):
+    where = fake()
+    for extra, blocks in ((), "\n\n"), (("--json",), "\n"):
+        process = subprocess.Popen([CTL, "status", "--watch", "0.1", *extra, *where], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=10)
+        assert process.returncode == 0 and errors == "" and "\x1b" not in out
+        assert out.count("some_version") >= 2
+        if extra:
+            assert all(json.loads(line) for line in out.splitlines())
+    assert run("status", "--watch", "0", *where).returncode == 64
+
+
+def test_watch_on_a_terminal_clears_the_screen(fake):
+    where = fake()
+    main, side = pty.openpty()
+    process = subprocess.Popen([CTL, "workers", "--watch", *where], stdin=side, stdout=side, stderr=side, env={**os.environ, "TERM": "xterm"})
+    assert b"\x1b[2J" in os.read(main, 65536)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0
+    os.close(side)
+    os.close(main)
+
+
+def test_a_reader_that_has_gone_ends_it_quietly(fake):
+    where = " ".join(fake())
+    done = subprocess.run(["bash", "-c", f"{CTL} status --watch 0.1 {where} | head -1; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True, timeout=20)
+    assert done.stderr == "" and done.returncode == 141 and len(done.stdout.splitlines()) == 1
+
+
+def test_events_are_followed(fake):
+    numbers = iter(range(1, 10_000))
+
+    def one():
+        number = next(numbers)
+        return encode("Events", last=number, events=[{"number": number, "at": 1_700_000_000_000_000_000, "level": "warning", "message": f"event {number}"}])
+
+    where = fake(events=lambda: one())
+    for extra in (), ("--json",):
+        process = subprocess.Popen([CTL, "events", "--follow", *extra, *where], stdout=subprocess.PIPE, text=True)
+        lines = [process.stdout.readline() for _ in range(3)]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        assert all("event" in line for line in lines)
+        if extra:
+            assert json.loads(lines[0])["level"] == "warning"
+    assert run("events", "--level", "error", *where).stdout == "nothing happened\n"
+
+
+# ---- warming
+
+def test_warm_shows_progress_and_a_table_and_fails_honestly(fake):
+    command = {"command": "call load", "succeeded": 1, "nanoseconds": 2_000_000}
+    broken = {"command": "import x", "nanoseconds": 1_000_000, "problem": "No module named 'x'"}
+    begun = encode("WarmProgress", job=7, pool="some_name", workers=[{"worker": "0.1", "state": "warming"}, {"worker": "1.1", "state": "waiting"}])
+
+    def progress(*commands, state="warm"):
+        done = encode("WarmProgress", job=7, pool="some_name", finished=1, workers=[{"worker": f"{s}.1", "state": state, "commands": commands} for s in (0, 1)])
+        steps = iter([begun, begun])
+        return {"warm": begun, "warm_progress": lambda: next(steps, done)}
+
+    good = run("warm", "some_name", *fake(**progress(command)))
+    assert good.returncode == 0 and "call load" in good.stdout and "2.00ms" in good.stdout and "0 of 2 workers" in good.stderr
+    assert "\x1b" not in good.stderr and "\r" not in good.stderr
+    bad = run("warm", "some_name", *fake(**progress(command, broken, state="failed")))
+    assert bad.returncode == 1 and "No module named 'x'" in bad.stdout
+    shown, status = on_terminal(80, "warm", "some_name", *fake(**progress(command)))
+    assert status == 0 and "[----" in shown
+    silent = run("warm", "some_name", "--json", *fake(**progress(command)))
+    assert silent.stderr == "" and json.loads(silent.stdout)["finished"] is True
+
+
+# ---- what is wrong with poold
+
+def test_a_poold_that_hangs_closes_or_is_none_gets_a_line(fake):
+    hangs = run("status", "--wait-for", "300ms", *fake(status="hang"))
+    assert hangs.returncode == 3 and "did not answer within 0.3 seconds" in hangs.stderr and len(hangs.stderr.splitlines()) == 1
+    closes = run("status", *fake(status="close"))
+    assert closes.returncode == 3 and "closed the connection" in closes.stderr
+    garbage = run("status", *fake(status=("raw", b"HTTP/1.1 400 Bad Request\r\n\r\nthis is no frame at all")))
+    assert garbage.returncode == 3 and "does not speak poold's protocol" in garbage.stderr and len(garbage.stderr.splitlines()) == 1
+    nonsense = run("status", *fake(status=b"\xff\xff\xff"))
+    assert nonsense.returncode == 3 and "compare their versions" in nonsense.stderr
+    as_json = run("status", "--json", *fake(status="close"))
+    assert json.loads(as_json.stdout)["error"]["status"] == "connection"
+
+
+def test_refusals_have_exit_codes(fake):
+    for status, code in ((15, 10), (5, 4), (11, 1), (8, 8), (23, 9)):
+        done = run("stats", *fake(stats=("error", status, "so it is")))
+        assert done.returncode == code and "so it is" in done.stderr, status
+    old = run("sessions", *fake())
+    assert old.returncode == 1 and "does not exist" in old.stderr
+
+
+def test_no_permission(tmp_path, fake):
+    if os.getuid() != 0:
+        pytest.skip("becomes another user")
+    where = fake()
+    os.chmod(where[1], 0o600)
+    done = subprocess.run([CTL, "status", *where], capture_output=True, text=True, user=65534, timeout=20)
+    assert done.returncode == 10 and "no permission" in done.stderr and "mode 600" in done.stderr
+
+
+def test_wrong_names_are_told_the_nearest(fake):
+    pools = [full("Pool", name="vectors"), full("Pool", name="text")]
+    where = fake(status=encode("Status", **full("Status", pools=pools)), stats=("error", 8, "there is no pool vectros; there are: vectors, text"))
+    for command in (("status", "vectros"), ("workers", "vectros"), ("stats", "vectros"), ("scale", "vectros", "3"), ("pools", "vectros")):
+        done = run(*command, *where)
+        assert done.returncode == 8 and "did you mean vectors?" in done.stderr, (command, done.stderr)
+
+
+# ---- requests
+
+def test_quarantine_is_released_by_hash(fake):
+    body = full("QuarantinedBody", hash="5f2a", pool="text")
+    where = fake(quarantine=encode("QuarantineList", bodies=[body]), clear_quarantine=encode("Done", explanation="released", affected=1))
+    server = fake.made[0][0]
+    assert run("quarantine", "--clear", "5F2A", *where).stdout == "released\n"
+    assert server.asked[-1] == (8, encode("QuarantineRequest", pool="text", hash="5f2a"))
+    assert run("quarantine", "text", "--clear", "all", *where).returncode == 0
+    assert server.asked[-1] == (8, encode("QuarantineRequest", pool="text"))
+    assert run("quarantine", "--clear", "dead", *where).returncode == 8
+
+
+def test_a_reload_with_errors_changes_nothing_and_fails(fake):
+    done = run("reload", *fake(reload=encode("ReloadResult", errors=["poold.yaml:3: pools.text.workers: found \"many\""])))
+    assert done.returncode == 1 and "poold.yaml:3" in done.stderr and "Nothing was changed" in done.stderr
+    assert "nothing differs" in run("reload", *fake(reload=b"")).stdout
+
+
+def test_a_stale_worker_name_is_refused(fake):
+    worker = full("Worker", slot=2, generation=5)
+    where = fake(status=encode("Status", **full("Status", pools=[full("Pool", name="text", workers=[worker])])), kill=encode("Done", explanation="killed"))
+    assert run("kill", "text", "2.5", *where).stdout == "killed\n"
+    gone = run("kill", "text", "2.4", *where)
+    assert gone.returncode == 8 and "is gone" in gone.stderr
+    assert run("kill", "text", "two", *where).returncode == 64
