@@ -18,12 +18,13 @@ struct ChaosConfiguration {
     var socket: String { folder + "/s" }
     var control: String { folder + "/s.control" }
     private var worker: String { root + "/Benchmarks/chaos_worker.py" }
-    /// A file for each name: a reload sees that the pool's module is another one.
-    private var namesModule: String { "\(folder)/names_\(method).py" }
+    private var namesModule: String { folder + "/names.py" }
 
     func write() throws {
         let source = try String(contentsOfFile: root + "/Benchmarks/chaos_names.py", encoding: .utf8)
-        try source.replacing("NAME = \"first\"", with: "NAME = \"\(method)\"").write(toFile: namesModule, atomically: true, encoding: .utf8)
+        let names = source.replacing("NAME = \"first\"", with: "NAME = \"\(method)\"")
+        // A file that is written anew is a changed one to a reload.
+        if (try? String(contentsOfFile: namesModule, encoding: .utf8)) != names { try names.write(toFile: namesModule, atomically: true, encoding: .utf8) }
         try text.write(toFile: path, atomically: true, encoding: .utf8)
     }
 

@@ -39,7 +39,11 @@ struct ChaosJournal {
             var at = 0
             while at + 8 <= total {
                 let number = Int(buffer[at]) << 24 | Int(buffer[at + 1]) << 16 | Int(buffer[at + 2]) << 8 | Int(buffer[at + 3])
-                if number < runs.count { runs[number] = min(runs[number], 254) + 1 } else { problems.append("the journal holds call \(number), which was never made") }
+                if number < runs.count {
+                    runs[number] = min(runs[number], 254) + 1
+                } else {
+                    problems.append("the journal holds call \(number), which was never made")
+                }
                 at += 8
             }
             for rest in at..<total { buffer[rest - at] = buffer[rest] }
@@ -47,7 +51,9 @@ struct ChaosJournal {
         }
         for number in runs.indices {
             if runs[number] > 1 && !idempotent[number] { problems.append("call \(number) of the journal ran \(runs[number]) times and is not idempotent") }
-            if runs[number] > 0 && told[number] == .notBegun { problems.append("call \(number) of the journal ran, and its caller was told that it did not begin") }
+            if runs[number] > 0 && told[number] == .notBegun {
+                problems.append("call \(number) of the journal ran, and its caller was told that it did not begin")
+            }
             if runs[number] == 0 && told[number] == .result { problems.append("call \(number) of the journal has a result and never ran") }
         }
         return problems

@@ -29,7 +29,8 @@ struct ChaosReport {
         lines += ["", "| poold and its processes | beginning | end |", "| --- | ---: | ---: |"]
         for (name, value) in rest { lines.append("| \(name) | \(value(run.baseline)) | \(value(run.final)) |") }
         if let memory = run.memory {
-            lines.append("| resident memory of poold under load, MiB (medians of the second and last tenth) | \(mebibytes(memory.first)) | \(mebibytes(memory.last)) |")
+            lines.append(
+                "| resident memory of poold under load, MiB (medians of the second and last tenth) | \(mebibytes(memory.first)) | \(mebibytes(memory.last)) |")
             lines.append("| its slope, KiB a minute | | \(Report.rounded(memory.slope)) |")
         }
         let pings = state.samples.map { Double($0.pingMicroseconds) }

@@ -114,12 +114,13 @@ final class ChaosRun {
             // After the load the operator's thread is over, before it has not begun: the connection is ours.
             guard operatorThread.refreshStatus() else { continue }
             let status = operatorThread.status
-            let isReady = status.pools.count == ChaosPool.allCases.count
-                && status.pools.allSatisfy { pool in
-                    pool.workers.count == Int(pool.wanted) && pool.workers.allSatisfy { $0.phase == "ready" } && (pool.template == "ready" || pool.template == "off")
-                }
+            let isReady = status.pools.allSatisfy { pool in
+                pool.workers.count == Int(pool.wanted) && pool.workers.allSatisfy { $0.phase == "ready" }
+                    && (pool.template == "ready" || pool.template == "off")
+            }
+            let isComplete = status.pools.count == ChaosPool.allCases.count
             state = ChaosState(server: server, connections: Int(status.connections))
-            if isReady && state.connections == ChaosLoad.connectionCount && state.zombies == 0 && isRight(state) { return state }
+            if isReady && isComplete && state.connections == ChaosLoad.connectionCount && state.zombies == 0 && isRight(state) { return state }
         }
         let pools = operatorThread.status.pools.map { "\($0.name) \($0.health) \($0.workers.count)/\($0.wanted) template \($0.template)" }
         board.violation("poold did not come to rest within 60 s: \(state.connections) connections; \(pools.joined(separator: ", "))")
@@ -161,7 +162,8 @@ final class ChaosRun {
             if counted.arrived != ours.issued { board.violation("pool \(pool): poold counted \(counted.arrived) calls, the client made \(ours.issued)") }
             // Replies to a connection that was being closed are counted there and not here.
             if counted.results < ours.results || counted.results > ours.results + ours.closed {
-                board.violation("pool \(pool): poold counted \(counted.results) results, the client has \(ours.results) and closed connections on \(ours.closed)")
+                board.violation(
+                    "pool \(pool): poold counted \(counted.results) results, the client has \(ours.results) and closed connections on \(ours.closed)")
             }
         }
     }
