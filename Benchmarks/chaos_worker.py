@@ -28,7 +28,7 @@ if os.environ.get("POOLD_POOL") == "numbers":
 @worker.setup
 def open_journal():
     global _journal
-    path = os.environ.get("POOLD_CHAOS_JOURNAL")
+    path = os.environ.get("CHAOS_JOURNAL")
     if path:
         _journal = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 

@@ -16,7 +16,7 @@ struct Poolbench: ParsableCommand {
               poolbench overload --factor 2 --budget 200
               poolbench chaos --seconds 300
             """,
-        subcommands: [Closed.self, Open.self, Compare.self, Overload.self, Fairness.self, Chaos.self])
+        subcommands: [Closed.self, Open.self, Compare.self, Overload.self, Fairness.self, Chaos.self, StatusCost.self])
 }
 
 struct LoadOptions: ParsableArguments {

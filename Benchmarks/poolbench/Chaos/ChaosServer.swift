@@ -23,7 +23,7 @@ final class ChaosServer {
         process.arguments = ["serve", "--config", configuration.path]
         var environment = ProcessInfo.processInfo.environment
         environment[ProcessCensus.variable] = marker
-        environment["POOLD_CHAOS_JOURNAL"] = folder + "/journal"
+        environment["CHAOS_JOURNAL"] = folder + "/journal"
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
         process.environment = environment
         process.standardOutput = FileHandle(forWritingAtPath: log)

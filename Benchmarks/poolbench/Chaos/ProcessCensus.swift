@@ -3,8 +3,8 @@ import Glibc
 
 /// Who of this run is alive, from /proc alone.
 struct ProcessCensus {
-    /// Everything that the run starts carries it in its environment.
-    static let variable = "POOLD_CHAOS"
+    /// Everything that the run starts carries it in its environment. Not POOLD_…: poold keeps such names from its workers.
+    static let variable = "CHAOS_RUN"
 
     struct Member {
         var pid: Int32
