@@ -146,7 +146,7 @@ extension Shell {
         changePool(pool, to: wanted, startsAnew: startsAnew)
     }
 
-    private func report(_ changes: [ConfigurationChange]) {
+    private mutating func report(_ changes: [ConfigurationChange]) {
         for change in changes where change.effect == .restart {
             journal.warning(
                 "a changed key takes effect when poold is started again",

@@ -117,7 +117,7 @@ extension Shell {
         }
     }
 
-    private func noteWarmed(_ ended: (job: WarmingJob, entry: WarmingJob.Entry)?) {
+    private mutating func noteWarmed(_ ended: (job: WarmingJob, entry: WarmingJob.Entry)?) {
         guard let (job, entry) = ended else { return }
         let worker: Logger.Metadata = [
             "pool": "\(job.poolName)", "job": "\(job.number)", "worker": "\(entry.worker.slot).\(entry.worker.generation)", "state": "\(entry.state)",
