@@ -34,15 +34,19 @@ let package = Package(
         .target(name: "PoolWire", swiftSettings: strict),
         .target(name: "PoolSimulator", dependencies: ["PoolCore"], swiftSettings: strict),
         .target(name: "CPoold", cSettings: [.define("_GNU_SOURCE")]),
+        // sd_notify, the watchdog and socket activation, as systemd itself means them.
+        .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
         .target(
             name: "PoolProtocol",
             dependencies: [.product(name: "SwiftProtobuf", package: "swift-protobuf")],
             swiftSettings: strict),
         .target(name: "PoolConfig", dependencies: ["PoolCore", .product(name: "Yams", package: "Yams")], swiftSettings: strict),
         .target(
+            name: "PoolTelemetry", dependencies: ["PoolConfig", .product(name: "Logging", package: "swift-log")], swiftSettings: strict),
+        .target(
             name: "PoolRuntime",
             dependencies: [
-                "CPoold", "PoolConfig", "PoolCore", "PoolWire", "PoolProtocol",
+                "CPoold", "CSystemd", "PoolConfig", "PoolCore", "PoolWire", "PoolProtocol",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ],
@@ -51,7 +55,7 @@ let package = Package(
         .executableTarget(
             name: "poold",
             dependencies: [
-                "PoolConfig", "PoolRuntime", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "PoolConfig", "PoolRuntime", "PoolTelemetry", .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
@@ -81,6 +85,8 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(name: "PoolWireTests", dependencies: ["PoolWire"], swiftSettings: strict),
         .testTarget(name: "PoolConfigTests", dependencies: ["PoolConfig", "PoolCore"], swiftSettings: strict),
+        .testTarget(
+            name: "PoolTelemetryTests", dependencies: ["PoolConfig", "PoolTelemetry", .product(name: "Logging", package: "swift-log")], swiftSettings: strict),
         .testTarget(name: "PoolCoreTests", dependencies: ["PoolCore"], swiftSettings: strict),
     ]
 )

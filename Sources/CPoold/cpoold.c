@@ -215,6 +215,21 @@ int cpoold_connect(const char *path, bool blocking) {
     }
     return fd;
 }
+int cpoold_socket_path(int socket, char *path, size_t size) {
+    struct sockaddr_un a = {0};
+    socklen_t n = sizeof a;
+    path[0] = 0;
+    if (getsockname(socket, (struct sockaddr *)&a, &n)) return errno;
+    if (n > sizeof a) n = sizeof a;
+    size_t length = n > offsetof(struct sockaddr_un, sun_path) ? strnlen(a.sun_path, n - offsetof(struct sockaddr_un, sun_path)) : 0;
+    snprintf(path, size, "%.*s", (int)length, a.sun_path);
+    return 0;
+}
+void cpoold_hold_standard_descriptors(void) {
+    for (int fd = 0; fd <= 2; fd++)
+        // The lowest free number is the one that is missing.
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) < 0) return;
+}
 // A socket file that nobody listens on is replaced; one that answers is EADDRINUSE.
 int cpoold_listen(const char *path, int mode, int backlog, int *error) {
     struct sockaddr_un a = {.sun_family = AF_UNIX};

@@ -13,7 +13,7 @@ package struct StartError: Error, CustomStringConvertible {
 package enum Daemon {
     /// Runs until it was told to stop. Call on the main thread, before any other thread exists.
     package static func run(_ loaded: LoadedConfiguration, source: ConfigurationSource, log: Logger) throws(StartError) {
-        let configuration = loaded.configuration
+        cpoold_hold_standard_descriptors()
         cpoold_block_signals()
         cpoold_become_subreaper()
         // Forked first: it stays small and owns no descriptor of ours.
@@ -23,17 +23,24 @@ package enum Daemon {
             log.error("no guard: after a kill -9 of poold its workers' children would live on", metadata: ["error": "\(String(cString: strerror(errno)))"])
         }
         _ = cpoold_raise_descriptor_limit()
-        let listener = try listen(configuration.socketPath, mode: configuration.socketMode)
+        let manager = ServiceManager()
+        var loaded = loaded
+        loaded.configuration = try CanaryPool.added(to: loaded.configuration, watchdogPeriod: manager.watchdogPeriod)
+        let sockets = try ActivatedSockets.take(socketPath: loaded.configuration.socketPath, controlPath: loaded.configuration.controlPath)
+        if let callers = sockets.callers { loaded.configuration.socketPath = callers.path }
+        if let control = sockets.control { loaded.configuration.controlPath = control.path }
+        let configuration = loaded.configuration
+        let listener = try listen(configuration.socketPath, mode: configuration.socketMode, inherited: sockets.callers)
         let controlListener: Int32
-        do { controlListener = try listen(configuration.controlPath, mode: 0o666) } catch {
-            unlink(configuration.socketPath)
+        do { controlListener = try listen(configuration.controlPath, mode: 0o666, inherited: sockets.control) } catch {
+            if sockets.callers == nil { unlink(configuration.socketPath) }
             throw error
         }
+        if !manager.start() { log.error("the service manager cannot be told anything: no thread for it") }
         let spawner = SpawnService()
         let start = LoopStart(
             loaded: loaded, reloader: Reloader(source: source), log: log, spawner: spawner, listener: listener, controlListener: controlListener,
-            guardPipe: guardPipe,
-            guardProcess: guardProcess)
+            guardPipe: guardPipe, guardProcess: guardProcess, manager: manager, sockets: sockets)
         var thread = pthread_t()
         let argument = Unmanaged.passRetained(start).toOpaque()
         let error = pthread_create(
@@ -60,7 +67,8 @@ package enum Daemon {
         return cpoold_peer(descriptor, &uid, &gid, &pid) == 0 && pid > 0 ? " (pid \(pid))" : ""
     }
 
-    private static func listen(_ path: String, mode: Int32) throws(StartError) -> Int32 {
+    private static func listen(_ path: String, mode: Int32, inherited: ActivatedSockets.Inherited?) throws(StartError) -> Int32 {
+        if let inherited { return inherited.descriptor }
         var error: Int32 = 0
         let descriptor = cpoold_listen(path, mode, 16_384, &error)
         if descriptor >= 0 { return descriptor }
@@ -87,10 +95,12 @@ private final class LoopStart: Sendable {
     private let controlListener: Int32
     private let guardPipe: Int32
     private let guardProcess: Int32
+    private let manager: ServiceManager
+    private let sockets: ActivatedSockets
 
     init(
         loaded: LoadedConfiguration, reloader: Reloader, log: Logger, spawner: SpawnService, listener: Int32, controlListener: Int32, guardPipe: Int32,
-        guardProcess: Int32
+        guardProcess: Int32, manager: ServiceManager, sockets: ActivatedSockets
     ) {
         self.loaded = loaded
         self.reloader = reloader
@@ -100,12 +110,17 @@ private final class LoopStart: Sendable {
         self.controlListener = controlListener
         self.guardPipe = guardPipe
         self.guardProcess = guardProcess
+        self.manager = manager
+        self.sockets = sockets
     }
 
     func run() {
         var shell = Shell(
             loaded: loaded, reloader: reloader, log: log, spawner: spawner, listener: listener, controlListener: controlListener, guardPipe: guardPipe,
             guardProcess: guardProcess)
+        shell.service.manager = manager
+        shell.service.callersSocketIsInherited = sockets.callers != nil
+        shell.service.controlSocketIsInherited = sockets.control != nil
         shell.run()
     }
 }

@@ -3,6 +3,7 @@ import Glibc
 import Logging
 import PoolConfig
 import PoolRuntime
+import PoolTelemetry
 
 @main
 struct Poold: ParsableCommand {
@@ -56,8 +57,8 @@ struct Serve: ParsableCommand {
         case .loaded(let one): loaded = one
         case .refused(let problems): throw Self.refuse(problems)
         }
-        var log = Logger(label: "poold") { _ in LineLogHandler() }
-        log.logLevel = Logger.Level(rawValue: loaded.configuration.log.level) ?? .info
+        LogControl.apply(loaded.configuration.log)
+        let log = LogControl.shared.logger
         if loaded.configuration.socketPath == Paths.runtimeFolder() + "/poold.sock" { try Self.makeRuntimeFolder() }
         if source.isEmbedded { Self.greet(loaded.configuration.socketPath) }
         do { try Daemon.run(loaded, source: source, log: log) } catch {

@@ -20,6 +20,10 @@ struct ServeOptions: ParsableArguments {
     @Option(help: ArgumentHelp("trace, debug, info, notice, warning or error. Default: info.", valueName: "level"))
     var logLevel: String?
 
+    enum LogFormatName: String, ExpressibleByArgument, CaseIterable { case text, json }
+    @Option(help: "Form of the log: text for people (default), or json, one object a line for programs.")
+    var logFormat: LogFormatName?
+
     @Option(help: ArgumentHelp("Workers of each pool, 0 to 448. Default: 2.", valueName: "count"))
     var workers: String?
 
@@ -89,6 +93,7 @@ struct ServeOptions: ParsableArguments {
             ("daemon.socket", socket, "--socket"),
             ("daemon.control_socket", control, "--control"),
             ("log.level", logLevel, "--log-level"),
+            ("log.format", logFormat?.rawValue, "--log-format"),
             ("workers", workers, "--workers"),
             ("python", python, "--python"),
             ("template", template?.rawValue, "--template"),

@@ -70,6 +70,10 @@ int cpoold_peer(int socket, uint32_t *uid, uint32_t *gid, int32_t *pid);
 int cpoold_peer_groups(int socket, uint32_t *groups, int count);
 int cpoold_listen(const char *path, int mode, int backlog, int *error);
 int cpoold_connect(const char *path, bool blocking);
+// Where a Unix socket is bound, "" if nowhere; 0 or an errno.
+int cpoold_socket_path(int socket, char *path, size_t size);
+// Opens /dev/null where 0, 1 or 2 is closed: no socket may ever get the log's number.
+void cpoold_hold_standard_descriptors(void);
 // A timer on CLOCK_MONOTONIC to wait for in epoll; armed at an absolute time in nanoseconds.
 int cpoold_timer(void);
 int cpoold_timer_arm(int timer, uint64_t at);

@@ -4,6 +4,8 @@ package struct HostMachine: ~Copyable {
     package enum Event: BitwiseCopyable, Sendable {
         /// A pool wants a process.
         case spawnWanted(pool: UInt16, WorkerID)
+        /// poold's own pool wants one: it takes no place and waits for none, so that pools whose starts hang do not hold it up.
+        case reservedSpawnWanted(pool: UInt16, WorkerID)
         /// A start that was granted or waits has ended: ready, failed, or given up.
         case startEnded(pool: UInt16, WorkerID)
     }
@@ -26,6 +28,8 @@ package struct HostMachine: ~Copyable {
         switch event {
         case .spawnWanted(let pool, let worker):
             waiting.append(Start(pool: pool, worker: worker))
+        case .reservedSpawnWanted(let pool, let worker):
+            effects.append(.spawn(pool: pool, worker))
         case .startEnded(let pool, let worker):
             let start = Start(pool: pool, worker: worker)
             starting.removeAll { $0 == start }

@@ -11,6 +11,7 @@ extension PoolMachine {
                     worker: id(slot), phase: worker.phase, outstanding: worker.outstanding, calls: worker.calls,
                     since: worker.since,
                     privateBytes: worker.privateBytes, healthFailures: Int(worker.healthFailures)))
+            status.workers[status.workers.count - 1].isStuck = worker.overrun != 0
         }
         status.queuedCalls = queue.count + pinnedCalls
         status.queuedBytes = queue.bytes

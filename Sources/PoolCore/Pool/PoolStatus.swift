@@ -8,6 +8,8 @@ package struct PoolStatus: Sendable {
         package var since: Instant
         package var privateBytes: UInt64
         package var healthFailures: Int
+        /// A call outran its budget here and has not returned.
+        package var isStuck = false
         package init(
             worker: WorkerID, phase: WorkerPhase, outstanding: Int, calls: UInt64, since: Instant, privateBytes: UInt64,
             healthFailures: Int

@@ -55,7 +55,7 @@ extension Shell {
         case .version: return try versionMessage().serializedBytes()
         case .scale:
             let request = try Poold_V1_ScaleRequest(serializedBytes: body)
-            let pool = try find(request.pool)
+            let pool = try find(request.pool, isSteered: true)
             let before = pools[pool].machine.status(now: Instant(nanoseconds: now)).wanted
             handle(pool, .scale(workers: Int(request.workers)))
             let after = pools[pool].machine.status(now: Instant(nanoseconds: now)).wanted
@@ -82,7 +82,7 @@ extension Shell {
             return try done("worker \(request.slot) of \(request.pool) is killed; calls that it had begun end with worker_lost")
         case .drain:
             let request = try Poold_V1_PoolRequest(serializedBytes: body)
-            handle(try find(request.pool), .drain)
+            handle(try find(request.pool, isSteered: true), .drain)
             return try done("pool \(request.pool) refuses new calls and finishes those it has; `resume` undoes it")
         case .resume:
             let request = try Poold_V1_PoolRequest(serializedBytes: body)
@@ -113,10 +113,15 @@ extension Shell {
         return try message.serializedBytes()
     }
 
-    func find(_ name: String) throws -> Int {
+    /// `isSteered`: not one that poold needs for itself, which is not for an operator to scale or drain.
+    func find(_ name: String, isSteered: Bool = false) throws -> Int {
         var names: [String] = []
         for pool in 0..<poolCount where !pools[pool].isRemoved {
-            if pools[pool].configuration.name == name { return pool }
+            if pools[pool].configuration.name == name {
+                guard isSteered && pools[pool].configuration.isReserved else { return pool }
+                throw ControlFault(
+                    status: .permissionDenied, text: "pool \(name) is poold's own, for the watchdog: it always has one worker; `canary: off` does without")
+            }
             names.append(pools[pool].configuration.name)
         }
         throw ControlFault(status: .noSuchPool, text: "there is no pool \(name); there are: \(names.joined(separator: ", "))")
@@ -141,7 +146,7 @@ extension Shell {
         var message = Poold_V1_Status()
         message.version = versionMessage()
         message.uptimeNanoseconds = now - started
-        message.connections = UInt32(clientCount)
+        message.connections = UInt32(clientCount - (service.canary.socket >= 0 ? 1 : 0))
         for pool in 0..<poolCount where !pools[pool].isRemoved { message.pools.append(poolMessage(pool)) }
         return message
     }
@@ -151,7 +156,9 @@ extension Shell {
         var message = Poold_V1_Pool()
         message.name = pools[pool].configuration.name
         message.module = pools[pool].configuration.module
-        message.health = "\(status.health)"
+        // A pool whose workers do not come back from their calls is not well, even while they count as ready.
+        message.health = status.health == .ready && status.workers.contains(where: \.isStuck) ? "degraded" : "\(status.health)"
+        message.reserved = pools[pool].configuration.isReserved
         message.circuit = "\(status.circuit)"
         message.wanted = UInt32(status.wanted)
         message.queuedCalls = UInt32(status.queuedCalls)

@@ -8,7 +8,7 @@ import PoolWire
 /// What an epoll event belongs to: kind in the top byte, 24 bits of generation, 32 bits of index.
 enum TokenKind: UInt64 {
     case listener = 1
-    case controlListener, connection, signal, spawnOutcome, output, template, timer, reload
+    case controlListener, connection, signal, spawnOutcome, output, template, timer, reload, canary
 
     func token(index: Int, generation: UInt32 = 0) -> UInt64 { rawValue << 56 | UInt64(generation & 0xFF_FFFF) << 32 | UInt64(index) }
 }
@@ -17,6 +17,7 @@ enum TokenKind: UInt64 {
 struct GlobalMethod: BitwiseCopyable {
     var pool: UInt16
     var method: UInt16
+    /// Or never given to callers: a reserved pool's.
     var isWithdrawn: Bool
 }
 
@@ -122,6 +123,7 @@ struct Shell: ~Copyable {
     var guardProcess: Int32
     var guardStarted: UInt64
     var orphansReaped: UInt64 = 0
+    var service = ServiceState()
 
     // The frame at hand, while its effects are carried out.
     var arrivalConnection = -1
@@ -203,6 +205,7 @@ struct Shell: ~Copyable {
     /// The loop thread's life.
     mutating func run() {
         for pool in configuration.pools { addPool(pool) }
+        startService()
         let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: Self.eventsPerTurn)
         while !isOver {
             armTimer()
@@ -225,6 +228,7 @@ struct Shell: ~Copyable {
         next = min(next, templateDeadline)
         if !isListening && listener >= 0 { next = min(next, openAt) }
         next = min(next, stacks.deadline)
+        next = min(next, service.nextAt)
         guard next < armedAt else { return }
         armedAt = next
         _ = cpoold_timer_arm(timer, next)
@@ -256,6 +260,7 @@ struct Shell: ~Copyable {
         case .output: readOutput(index, generation)
         case .template: readTemplate(index)
         case .reload: takeReload()
+        case .canary: readCanary()
         case nil: return
         }
     }
@@ -268,6 +273,7 @@ struct Shell: ~Copyable {
         if stacks.deadline <= now { lookAtStacks() }
         if !isListening && listener >= 0 { openWhenReady() }
         if warming.isDue { continueWarming() }
+        if service.nextAt <= now { serviceTurn() }
         takeUpStalled()
         flushDirty()
     }
@@ -307,9 +313,11 @@ struct Shell: ~Copyable {
         }
         isStopping = true
         journal.notice("stopping", metadata: ["limit_seconds": "\(configuration.shutdownLimit / 1_000_000_000)"])
+        serviceStops()
+        journal.notice("stopping", metadata: ["limit_seconds": "\(configuration.shutdownLimit / 1_000_000_000)"])
         if listener >= 0 {
             close(listener)
-            unlink(configuration.socketPath)
+            if !service.callersSocketIsInherited { unlink(configuration.socketPath) }
             listener = -1
         }
         for index in 0..<usedConnections where connections[index].role == .client && connections[index].greeted {
@@ -329,7 +337,7 @@ struct Shell: ~Copyable {
         for index in 0..<usedConnections where connections[index].role != .free && connections[index].unwritten > 0 {
             flush(index)
         }
-        if controlListener >= 0 { unlink(configuration.controlPath) }
+        if controlListener >= 0 && !service.controlSocketIsInherited { unlink(configuration.controlPath) }
         isOver = true
     }
 

@@ -4,20 +4,21 @@ import Glibc
 struct OutputCapture {
     static let maximumLine = 8192
     static let maximumTail = 4096
-    /// Lines a second, and at once.
-    static let rate = 100.0
-    static let burst = 1000.0
 
+    /// Lines a second, ten times as many at once; 0: no limit.
+    private let rate: Double
     let descriptor: Int32
     let stream: String
     private var line: [UInt8] = []
     private var isCut = false
     private(set) var tail: [UInt8] = []
-    private var allowance = OutputCapture.burst
+    private var allowance: Double
     private var refilled: UInt64 = 0
     private(set) var suppressed = 0
 
-    init(descriptor: Int32, stream: String) {
+    init(descriptor: Int32, stream: String, linesPerSecond: Int) {
+        rate = Double(linesPerSecond)
+        allowance = rate * 10
         self.descriptor = descriptor
         self.stream = stream
     }
@@ -38,7 +39,7 @@ struct OutputCapture {
     mutating func finish(now: UInt64, sink: (String) -> Void) {
         if !line.isEmpty { emit(now: now, sink: sink) }
         if suppressed > 0 {
-            sink("\(suppressed) lines suppressed, more than \(Int(Self.rate)) a second")
+            sink("\(suppressed) lines suppressed, more than \(Int(rate)) a second")
             suppressed = 0
         }
     }
@@ -51,14 +52,14 @@ struct OutputCapture {
         tail.append(contentsOf: line.suffix(Self.maximumTail - 1))
         tail.append(0x0A)
         if tail.count > Self.maximumTail { tail.removeFirst(tail.count - Self.maximumTail) }
-        allowance = min(Self.burst, allowance + Double(now - refilled) / 1e9 * Self.rate)
+        allowance = min(rate * 10, allowance + Double(now - refilled) / 1e9 * rate)
         refilled = now
-        guard allowance >= 1 else {
+        guard allowance >= 1 || rate == 0 else {
             suppressed += 1
             return
         }
         if suppressed > 0 {
-            sink("\(suppressed) lines suppressed, more than \(Int(Self.rate)) a second")
+            sink("\(suppressed) lines suppressed, more than \(Int(rate)) a second")
             suppressed = 0
         }
         allowance -= 1

@@ -61,7 +61,7 @@ extension Shell {
             var ends: [Int32] = [-1, -1]
             guard cpoold_pipe(&ends) == 0 else { return false }
             _ = fcntl(ends[0], F_SETFL, O_NONBLOCK)
-            entry.pointee.output.append(OutputCapture(descriptor: ends[0], stream: stream))
+            entry.pointee.output.append(OutputCapture(descriptor: ends[0], stream: stream, linesPerSecond: configuration.log.workerLinesPerSecond))
             entry.pointee.childDescriptors.append(ends[1])
         }
         return true
@@ -111,7 +111,7 @@ extension Shell {
                 pythonPath.append(String(text.dropFirst("PYTHONPATH=".count)))
             } else if let equals = text.firstIndex(of: "="), configuration.environment[String(text[..<equals])] != nil {
                 // The pool's own comes below.
-            } else if !text.hasPrefix("POOLD_") && !text.hasPrefix("NOTIFY_SOCKET=") && !text.hasPrefix("LISTEN_") {
+            } else if !text.hasPrefix("POOLD_") && !text.hasPrefix("NOTIFY_SOCKET=") && !text.hasPrefix("LISTEN_") && !text.hasPrefix("WATCHDOG_") {
                 result.append(text)
             }
             at += 1

@@ -34,7 +34,11 @@ extension Shell {
             ticket: ticket, path: configuration.python, arguments: [configuration.python, "-m", "poold.template", configuration.module],
             environment: environment(pool, []), descriptors: [-1, ends[0][1], ends[1][1], pair[1]], directory: configuration.directory)
         pools[pool].template.control = pair[0]
-        pools[pool].template.output = [OutputCapture(descriptor: ends[0][0], stream: "stdout"), OutputCapture(descriptor: ends[1][0], stream: "stderr")]
+        let lines = self.configuration.log.workerLinesPerSecond
+        pools[pool].template.output = [
+            OutputCapture(descriptor: ends[0][0], stream: "stdout", linesPerSecond: lines),
+            OutputCapture(descriptor: ends[1][0], stream: "stderr", linesPerSecond: lines),
+        ]
         pools[pool].template.childEnds = [pair[1], ends[0][1], ends[1][1]]
         pools[pool].template.ticket = ticket
         if pools[pool].template.failures == 0 { pools[pool].template.state = .starting }

@@ -1,0 +1,114 @@
+package import Logging
+package import PoolConfig
+
+/// One event of the log as a line of bytes.
+package struct LogLine {
+    package var format: LogConfiguration.Format
+    /// Read by journald: a priority goes in front, and the time is the journal's.
+    package var isJournal: Bool
+    /// RFC 3339, UTC; not used where the journal keeps the time.
+    package var time: String
+    package var level: Logger.Level
+    package var message: String
+    package var metadata: Logger.Metadata
+
+    package init(format: LogConfiguration.Format, isJournal: Bool, time: String, level: Logger.Level, message: String, metadata: Logger.Metadata) {
+        self.format = format
+        self.isJournal = isJournal
+        self.time = time
+        self.level = level
+        self.message = message
+        self.metadata = metadata
+    }
+
+    /// Ends in a line break, and has no other.
+    package var text: String {
+        var line = isJournal ? "<\(Self.priority(level))>" : ""
+        switch format {
+        case .text: appendText(&line)
+        case .json: appendJSON(&line)
+        }
+        return line + "\n"
+    }
+
+    /// syslog(3), as sd-daemon(3) wants it in front of a line.
+    private static func priority(_ level: Logger.Level) -> Int {
+        switch level {
+        case .trace, .debug: 7
+        case .info: 6
+        case .notice: 5
+        case .warning: 4
+        case .error: 3
+        case .critical: 2
+        }
+    }
+
+    private var pairs: [(key: String, value: Logger.MetadataValue)] { metadata.sorted { $0.key < $1.key } }
+
+    // MARK: - Text
+
+    private func appendText(_ line: inout String) {
+        if !isJournal { line += time + " " }
+        line += "\(level) "
+        // A message is static text, but nothing may forge a line.
+        if message.utf8.contains(where: { $0 < 0x20 || $0 == 0x7F }) { line += Self.quoted(message) } else { line += message }
+        for (key, value) in pairs { line += " \(key)=\(Self.quoted("\(value)"))" }
+    }
+
+    /// In quotes where a reader could not tell its end; line breaks and other control characters are shown.
+    private static func quoted(_ text: String) -> String {
+        guard text.isEmpty || text.utf8.contains(where: { $0 <= 0x20 || $0 == 0x22 || $0 == 0x3D || $0 == 0x7F }) else { return text }
+        var result = "\""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"": result += "\\\""
+            case "\n": result += "\\n"
+            case "\r": result += "\\r"
+            case "\t": result += "\\t"
+            default: if scalar.value < 0x20 || scalar.value == 0x7F { result += "\\x" + Self.hexadecimal(scalar.value, 2) } else { result.unicodeScalars.append(scalar) }
+            }
+        }
+        return result + "\""
+    }
+
+    // MARK: - JSON
+
+    /// One flat object: time, level, message, then the metadata, of which a key that is taken already gets a `_`.
+    private func appendJSON(_ line: inout String) {
+        line += "{"
+        if !isJournal { line += "\"time\":\"\(time)\"," }
+        line += "\"level\":\"\(level)\",\"message\":"
+        Self.appendString(message, to: &line)
+        for (key, value) in pairs {
+            line += ","
+            Self.appendString(["time", "level", "message"].contains(key) ? key + "_" : key, to: &line)
+            line += ":"
+            Self.appendString("\(value)", to: &line)
+        }
+        line += "}"
+    }
+
+    /// RFC 8259, section 7. A Swift string is valid Unicode, so nothing else needs escaping.
+    private static func appendString(_ text: String, to line: inout String) {
+        line += "\""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"": line += "\\\""
+            case "\\": line += "\\\\"
+            case "\n": line += "\\n"
+            case "\r": line += "\\r"
+            case "\t": line += "\\t"
+            // The separators are legal in JSON, but some readers of lines break there.
+            case "\u{2028}": line += "\\u2028"
+            case "\u{2029}": line += "\\u2029"
+            default: if scalar.value < 0x20 || scalar.value == 0x7F { line += "\\u" + hexadecimal(scalar.value, 4) } else { line.unicodeScalars.append(scalar) }
+            }
+        }
+        line += "\""
+    }
+
+    private static func hexadecimal(_ value: UInt32, _ digits: Int) -> String {
+        let text = String(value, radix: 16)
+        return String(repeating: "0", count: max(0, digits - text.count)) + text
+    }
+}
