@@ -138,4 +138,19 @@ struct QueueBench {
         host.handle(.startEnded(pool: 0, worker(0)), into: &effects)
         #expect(effects == [.spawn(pool: 0, worker(3))])
     }
+
+    @Test func aReservedPoolNeedsNoPlace() {
+        var host = HostMachine(startingAtOnce: 1)
+        var effects: [HostMachine.Effect] = []
+        let workers = (0..<3).map { WorkerID(slot: UInt16($0), generation: 1) }
+        host.handle(.spawnWanted(pool: 0, workers[0]), into: &effects)
+        host.handle(.spawnWanted(pool: 0, workers[1]), into: &effects)
+        host.handle(.reservedSpawnWanted(pool: 1, workers[2]), into: &effects)
+        #expect(effects == [.spawn(pool: 0, workers[0]), .spawn(pool: 1, workers[2])])
+        effects = []
+        host.handle(.startEnded(pool: 1, workers[2]), into: &effects)
+        #expect(effects.isEmpty)
+        host.handle(.startEnded(pool: 0, workers[0]), into: &effects)
+        #expect(effects == [.spawn(pool: 0, workers[1])])
+    }
 }
