@@ -37,12 +37,13 @@ struct ActivatedSockets {
             default:
                 throw StartError(
                     description:
-                        "socket activation passed \(path) under the name \(name); poold knows FileDescriptorName=callers and control, or the paths \(socketPath) and \(controlPath)"
-                )
+                        "socket activation passed \(path) under the name \(name); poold knows FileDescriptorName=callers and control, "
+                        + "or the paths \(socketPath) and \(controlPath)")
             }
             guard (isControl ? sockets.control : sockets.callers) == nil else {
                 throw StartError(
-                    description: "socket activation passed two sockets for \(isControl ? "control" : "callers"), the second is \(path); give one ListenStream= each")
+                    description: "socket activation passed two sockets for \(isControl ? "control" : "callers"), the second is \(path); "
+                        + "give one ListenStream= each")
             }
             let inherited = Inherited(descriptor: descriptor, path: path)
             if isControl { sockets.control = inherited } else { sockets.callers = inherited }

@@ -53,14 +53,12 @@ extension Shell {
     private mutating func report() {
         guard let manager = service.manager else { return }
         service.reportAt = now + (service.isReady || isStopping ? Self.statusInterval : Self.startingInterval)
-        if isStopping {
-            // The canary stops with the other pools; that the loop turns is all that can be said.
-            if manager.watchdogPeriod > 0 {
-                manager.feedWatchdog()
-                service.reportAt = min(service.reportAt, now + manager.watchdogPeriod / 4)
-            }
-            return
+        // Without a canary, or when it stops with the other pools, that the loop turns is all that can be said.
+        if manager.watchdogPeriod > 0 && (isStopping || service.canary.pool < 0) {
+            manager.feedWatchdog()
+            service.reportAt = min(service.reportAt, now + manager.watchdogPeriod / 4)
         }
+        if isStopping { return }
         let line = serviceStatus()
         if !service.isReady {
             if isReadyToServe {

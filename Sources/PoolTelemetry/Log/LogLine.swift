@@ -65,7 +65,7 @@ package struct LogLine {
             case "\n": result += "\\n"
             case "\r": result += "\\r"
             case "\t": result += "\\t"
-            default: if scalar.value < 0x20 || scalar.value == 0x7F { result += "\\x" + Self.hexadecimal(scalar.value, 2) } else { result.unicodeScalars.append(scalar) }
+            default: if isControl(scalar) { result += "\\x" + hexadecimal(scalar.value, 2) } else { result.unicodeScalars.append(scalar) }
             }
         }
         return result + "\""
@@ -101,11 +101,13 @@ package struct LogLine {
             // The separators are legal in JSON, but some readers of lines break there.
             case "\u{2028}": line += "\\u2028"
             case "\u{2029}": line += "\\u2029"
-            default: if scalar.value < 0x20 || scalar.value == 0x7F { line += "\\u" + hexadecimal(scalar.value, 4) } else { line.unicodeScalars.append(scalar) }
+            default: if isControl(scalar) { line += "\\u" + hexadecimal(scalar.value, 4) } else { line.unicodeScalars.append(scalar) }
             }
         }
         line += "\""
     }
+
+    private static func isControl(_ scalar: Unicode.Scalar) -> Bool { scalar.value < 0x20 || scalar.value == 0x7F }
 
     private static func hexadecimal(_ value: UInt32, _ digits: Int) -> String {
         let text = String(value, radix: 16)
