@@ -55,7 +55,8 @@ struct ActivatedSockets {
     private static func check(_ descriptor: Int32, _ name: String) throws(StartError) -> String {
         guard sd_is_socket_unix(descriptor, Int32(SOCK_STREAM.rawValue), 1, nil, 0) > 0 else {
             throw StartError(
-                description: "socket activation passed descriptor \(descriptor) (\(name)), which is not a listening Unix stream socket; use ListenStream=/a/path")
+                description: "socket activation passed descriptor \(descriptor) (\(name)), which is not a listening Unix stream socket; "
+                    + "use ListenStream=/a/path")
         }
         let flags = fcntl(descriptor, F_GETFL)
         guard flags >= 0, fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) == 0 else {
