@@ -11,8 +11,10 @@ package struct StartError: Error, CustomStringConvertible {
 
 /// Assembles poold: guard, listeners, the loop on its own thread, the spawner on the main one.
 package enum Daemon {
-    /// Runs until it was told to stop. Call on the main thread, before any other thread exists.
-    package static func run(_ loaded: LoadedConfiguration, source: ConfigurationSource, log: Logger) throws(StartError) {
+    /// Runs until it was told to stop. Call on the main thread, before any other thread exists. `applyLog`: after a reload.
+    package static func run(
+        _ loaded: LoadedConfiguration, source: ConfigurationSource, log: Logger, applyLog: @escaping @Sendable (LogConfiguration) -> Void
+    ) throws(StartError) {
         cpoold_hold_standard_descriptors()
         cpoold_block_signals()
         cpoold_become_subreaper()
@@ -40,7 +42,7 @@ package enum Daemon {
         let spawner = SpawnService()
         let start = LoopStart(
             loaded: loaded, reloader: Reloader(source: source), log: log, spawner: spawner, listener: listener, controlListener: controlListener,
-            guardPipe: guardPipe, guardProcess: guardProcess, manager: manager, sockets: sockets)
+            guardPipe: guardPipe, guardProcess: guardProcess, manager: manager, sockets: sockets, applyLog: applyLog)
         var thread = pthread_t()
         let argument = Unmanaged.passRetained(start).toOpaque()
         let error = pthread_create(
@@ -97,10 +99,11 @@ private final class LoopStart: Sendable {
     private let guardProcess: Int32
     private let manager: ServiceManager
     private let sockets: ActivatedSockets
+    private let applyLog: @Sendable (LogConfiguration) -> Void
 
     init(
         loaded: LoadedConfiguration, reloader: Reloader, log: Logger, spawner: SpawnService, listener: Int32, controlListener: Int32, guardPipe: Int32,
-        guardProcess: Int32, manager: ServiceManager, sockets: ActivatedSockets
+        guardProcess: Int32, manager: ServiceManager, sockets: ActivatedSockets, applyLog: @escaping @Sendable (LogConfiguration) -> Void
     ) {
         self.loaded = loaded
         self.reloader = reloader
@@ -112,6 +115,7 @@ private final class LoopStart: Sendable {
         self.guardProcess = guardProcess
         self.manager = manager
         self.sockets = sockets
+        self.applyLog = applyLog
     }
 
     func run() {
@@ -119,6 +123,7 @@ private final class LoopStart: Sendable {
             loaded: loaded, reloader: reloader, log: log, spawner: spawner, listener: listener, controlListener: controlListener, guardPipe: guardPipe,
             guardProcess: guardProcess)
         shell.service.manager = manager
+        shell.service.applyLog = applyLog
         shell.service.callersSocketIsInherited = sockets.callers != nil
         shell.service.controlSocketIsInherited = sockets.control != nil
         shell.run()

@@ -61,7 +61,7 @@ struct Serve: ParsableCommand {
         let log = LogControl.shared.logger
         if loaded.configuration.socketPath == Paths.runtimeFolder() + "/poold.sock" { try Self.makeRuntimeFolder() }
         if source.isEmbedded { Self.greet(loaded.configuration.socketPath) }
-        do { try Daemon.run(loaded, source: source, log: log) } catch {
+        do { try Daemon.run(loaded, source: source, log: log, applyLog: LogControl.apply) } catch {
             log.critical("cannot start", metadata: ["reason": "\(error)"])
             throw ExitCode(69)
         }

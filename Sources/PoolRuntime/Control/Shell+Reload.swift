@@ -35,7 +35,10 @@ extension Shell {
     }
 
     private mutating func startReload() {
-        if reloader.start() { return }
+        if reloader.start() {
+            if !reloads[0].isDryRun { serviceReloads() }
+            return
+        }
         refuseReload(reloads.removeFirst(), "no thread could be made to read the configuration; try again later")
     }
 
@@ -65,6 +68,7 @@ extension Shell {
                 if !request.isDryRun { take(read, changes) }
             }
         }
+        if !request.isDryRun { serviceReloaded() }
         answer(request, result)
         if !reloads.isEmpty { startReload() }
     }
@@ -89,6 +93,9 @@ extension Shell {
 
     /// What is right in itself but has no place in this process.
     private func reasonAgainst(_ configuration: Configuration) -> String? {
+        if service.canary.pool >= 0 && configuration.pools.contains(where: { $0.name == CanaryPool.name }) {
+            return "the pool name \(CanaryPool.name) is poold's own while it has a canary; rename the pool"
+        }
         var free = Self.maximumPools - poolCount
         for pool in 0..<poolCount where pools[pool].isRemoved && pools[pool].isStopped { free += 1 }
         var added = 0
@@ -128,6 +135,7 @@ extension Shell {
         clientLimit = Self.clientLimit(new, descriptors: descriptorLimit)
         host.startingAtOnce = new.startingAtOnce
         access.configure(new)
+        service.applyLog?(new.log)
         for pool in 0..<poolCount where !pools[pool].isRemoved {
             if !new.pools.contains(where: { $0.name == pools[pool].configuration.name }) { removePool(pool) }
         }

@@ -112,15 +112,22 @@ extension Shell {
                 index, header.id, .noSuchMethod,
                 "pool \(poolName) has no method \(dot == nil ? "without a name" : String(name[name.index(after: dot!)...])); it has: \(known)")
         }
+        refusePool(index, header.id, poolName)
+    }
+
+    private mutating func refusePool(_ index: Int, _ id: UInt64, _ name: String) {
+        let caller = connections[index].access
         var names: [String] = []
         for pool in 0..<poolCount where !pools[pool].isRemoved && access.mayCall(caller, pools[pool].configuration) {
             names.append(pools[pool].configuration.name)
         }
-        answer(index, header.id, .noSuchPool, "there is no pool \(poolName); there are: \(Self.listed(names)). A method is named pool.method")
+        answer(index, id, .noSuchPool, "there is no pool \(name); there are: \(Self.listed(names)). A method is named pool.method")
     }
 
     private mutating func refuseCaller(_ index: Int, _ id: UInt64, _ pool: Int) {
         let name = pools[pool].configuration.name
+        // What callers cannot see does not exist for them.
+        if pools[pool].configuration.isReserved { return refusePool(index, id, name) }
         if faultLog.allows(now) { journal.warning("call refused: its user may not call the pool", metadata: peer(index).merging(["pool": "\(name)"]) { $1 }) }
         answer(index, id, .permissionDenied, "your user may not call pool \(name); `callers` of the pool in poold's configuration says who may")
     }

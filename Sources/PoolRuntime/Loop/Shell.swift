@@ -314,7 +314,6 @@ struct Shell: ~Copyable {
         isStopping = true
         journal.notice("stopping", metadata: ["limit_seconds": "\(configuration.shutdownLimit / 1_000_000_000)"])
         serviceStops()
-        journal.notice("stopping", metadata: ["limit_seconds": "\(configuration.shutdownLimit / 1_000_000_000)"])
         if listener >= 0 {
             close(listener)
             if !service.callersSocketIsInherited { unlink(configuration.socketPath) }

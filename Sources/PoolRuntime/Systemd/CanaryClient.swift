@@ -4,9 +4,6 @@ struct CanaryClient {
     var pool = -1
     /// Our end; -1: closed.
     var socket: Int32 = -1
-    /// The other end's place in the slab.
-    var connection = -1
-    var connectionGeneration: UInt32 = 0
 
     /// Between probes that are answered, ns.
     var interval: UInt64 = 0

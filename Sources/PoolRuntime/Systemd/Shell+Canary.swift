@@ -9,16 +9,11 @@ import PoolWire
 extension Shell {
     /// Makes the in-process caller, if the configuration has the reserved pool.
     mutating func startCanary(period: UInt64) {
-        for pool in 0..<poolCount where pools[pool].configuration.isReserved { service.canary.pool = pool }
+        for pool in 0..<poolCount where pools[pool].configuration.isReserved && !pools[pool].isRemoved { service.canary.pool = pool }
         guard service.canary.pool >= 0 else { return }
         service.canary.interval = period / 4
         service.canary.budget = period / 8
         service.canary.nextAt = now
-    }
-
-    /// Whether a connection is the in-process caller's, who alone may call the reserved pool.
-    func isCanary(_ index: Int) -> Bool {
-        index == service.canary.connection && connections[index].generation == service.canary.connectionGeneration
     }
 
     /// A new pair of sockets, where there is none or the loop closed its end.
@@ -27,13 +22,12 @@ extension Shell {
         var pair: [Int32] = [-1, -1]
         let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
         guard socketpair(AF_UNIX, kind, 0, &pair) == 0 else { return false }
-        guard let index = addConnection(pair[1], .client) else {
+        // Accepted by nobody, it is of poold's own class (`AccessTable`), which alone may call the reserved pool.
+        guard addConnection(pair[1], .client) != nil else {
             for descriptor in pair { close(descriptor) }
             return false
         }
         service.canary.socket = pair[0]
-        service.canary.connection = index
-        service.canary.connectionGeneration = connections[index].generation
         service.canary.input = []
         watch(pair[0], .canary)
         return true
@@ -42,7 +36,7 @@ extension Shell {
     mutating func canaryTurn() {
         if service.canary.isWaiting { probeFailed("no answer, not even an error: the call is lost") }
         let canary = service.canary
-        guard let method = pools[canary.pool].methodByName[CanaryPool.method] else {
+        guard let number = methodNumbers["\(CanaryPool.name).\(CanaryPool.method)"] else {
             // It has not been ready yet; the pool's own state says why.
             service.canary.nextAt = now + canary.retryAfter
             return
@@ -52,7 +46,6 @@ extension Shell {
         service.canary.sentAt = now
         service.canary.isWaiting = true
         service.canary.nextAt = now + 2 * canary.budget + canary.interval / 4
-        let number = pools[canary.pool].methods[Int(method)].number
         let header = Header(.call, flags: FrameFlags.end, code: number, id: service.canary.probe, time: canary.budget, bodyLength: 8)
         var frame = [UInt8](repeating: 0, count: Header.size)
         frame.withUnsafeMutableBytes { header.write(to: $0.baseAddress!) }
@@ -68,7 +61,6 @@ extension Shell {
         guard count > 0, service.canary.input.count + count <= CanaryClient.maximumInput else {
             close(service.canary.socket)
             service.canary.socket = -1
-            service.canary.connection = -1
             return
         }
         service.canary.input.append(contentsOf: UnsafeRawBufferPointer(start: scratch, count: count))

@@ -7,6 +7,8 @@ import PoolCore
 struct ServiceState {
     /// nil until the loop begins, and where no manager started poold.
     var manager: ServiceManager?
+    /// Gives the log another form, level and rate.
+    var applyLog: (@Sendable (LogConfiguration) -> Void)?
     /// The manager made this socket: it stays when poold goes.
     var callersSocketIsInherited = false
     var controlSocketIsInherited = false
@@ -92,7 +94,7 @@ extension Shell {
     private var isReadyToServe: Bool {
         guard isListening else { return false }
         if service.canary.pool >= 0 && !service.canary.hasAnswered && (service.manager?.watchdogPeriod ?? 0) > 0 { return false }
-        for pool in 0..<poolCount where !pools[pool].configuration.isReserved && pools[pool].failure.isEmpty {
+        for pool in 0..<poolCount where !pools[pool].isRemoved && !pools[pool].configuration.isReserved && pools[pool].failure.isEmpty {
             let status = pools[pool].machine.status(now: Instant(nanoseconds: now))
             let needed = min(max(pools[pool].machine.policy.minimumWorkers, 1), status.wanted)
             if status.workers.count(where: { $0.phase == .ready }) < needed { return false }
@@ -111,7 +113,7 @@ extension Shell {
                 line += "; the canary does not answer"
             }
         }
-        for pool in 0..<poolCount where !pools[pool].configuration.isReserved && line.utf8.count < Self.maximumStatus {
+        for pool in 0..<poolCount where !pools[pool].isRemoved && !pools[pool].configuration.isReserved && line.utf8.count < Self.maximumStatus {
             let name = pools[pool].configuration.name
             let status = pools[pool].machine.status(now: Instant(nanoseconds: now))
             let stuck = status.workers.count(where: \.isStuck)

@@ -8,7 +8,7 @@ extension Shell {
         var ready = 0
         var wanted = 0
         var queued = 0
-        for pool in 0..<poolCount where !self.pools[pool].configuration.isReserved {
+        for pool in 0..<poolCount where !self.pools[pool].isRemoved && !self.pools[pool].configuration.isReserved {
             let status = self.pools[pool].machine.status(now: Instant(nanoseconds: now))
             pools += 1
             ready += status.workers.count(where: { $0.phase == .ready })
