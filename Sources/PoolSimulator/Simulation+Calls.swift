@@ -66,6 +66,7 @@ extension Simulation {
         guard arrival.target == .none else { return try targetRefused(refusal, arrival) }
         counters.refused += 1
         totals[Tally(refusal.reason)] += 1
+        tally.refusals[Int(refusal.reason.rawValue)] += 1
         let isRight: Bool
         switch refusal.reason {
         case .queueFull:
@@ -181,6 +182,10 @@ extension Simulation {
         }
         let held = workers[slot].held.removeFirst()
         workers[slot].firstUnanswered += 1
+        switch reply.kind {
+        case .result, .error, .interrupted: tally.ran[Int(calls[held.serial].method)] += 1
+        case .unrunRevoked, .unrunExpired: break
+        }
         workers[slot].unansweredPings = 0
         guard !held.isOver else { return nil }
         switch reply.kind {
@@ -204,6 +209,7 @@ extension Simulation {
         case .unrunRevoked, .unrunExpired: throw fail("\(call) did not run and is delivered")
         }
         totals[.delivered] += 1
+        tally.delivered[Int(calls[serial].method)] += 1
         ended(serial)
     }
 
@@ -229,6 +235,7 @@ extension Simulation {
         let serial = try alive(call, "finish")
         let record = calls[serial]
         totals[Tally(outcome)] += 1
+        tallyEnd(outcome, record.method)
         if outcome.began {
             var mayHaveBegun = record.losses > 0 || record.countsAsBegun
             if record.place == .atWorker, let slot = simulated(record.worker), workers[slot].started >= record.number { mayHaveBegun = true }

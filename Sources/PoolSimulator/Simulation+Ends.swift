@@ -112,5 +112,6 @@ extension Simulation {
         try arrive()
         guard living.isEmpty else { throw fail("\(living.count) calls never ended") }
         try checkStatus()
+        try checkMetrics()
     }
 }

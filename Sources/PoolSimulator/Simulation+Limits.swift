@@ -23,7 +23,9 @@ extension Simulation {
         }
         try checkNobodyWaitsForNothing()
         try checkTargetsAreServed()
+        tally.mostQueued = max(tally.mostQueued, waitingCalls)
         if totals.events % 8 == 0 { try checkStatus() }
+        if totals.events % 256 == 0 { try checkMetrics() }
     }
 
     private mutating func checkAdmission() throws(Violation) {

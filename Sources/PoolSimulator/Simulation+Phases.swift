@@ -52,7 +52,10 @@ extension Simulation {
     private mutating func changed(_ worker: WorkerID, _ phase: WorkerPhase, _ cause: WorkerCause) throws(Violation) {
         let slot = Int(worker.slot)
         guard slot < workers.count else { throw fail("\(worker) in slot \(slot) of \(workers.count)") }
-        if phase == .spawning { return try born(worker) }
+        if phase == .spawning {
+            tallyPhase(from: .empty, to: phase, cause)
+            return try born(worker)
+        }
         let old = workers[slot].phase
         guard workers[slot].generation == worker.generation else { throw fail("\(worker) changes its phase but \(id(slot)) lives there") }
         guard Self.isWay(from: old, to: phase) else { throw fail("\(worker) goes from \(old) to \(phase)") }
@@ -61,6 +64,7 @@ extension Simulation {
             if let tally = Tally(cause) { totals[tally] += 1 }
         }
         if phase == .draining, let tally = Tally(cause) { totals[tally] += 1 }
+        tallyPhase(from: old, to: phase, cause)
         if phase == .killing { counters.kills += 1 }
         if phase == .starting { counters.spawned += 1 }
         if phase == .ready { failedStarts = 0 }

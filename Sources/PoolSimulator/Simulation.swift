@@ -45,6 +45,7 @@ package struct Simulation: ~Copyable {
     var sessions: [SessionKey: (worker: WorkerID, lastUsed: UInt64)] = [:]
     var suspects: [UInt64: (deaths: Int, last: UInt64)] = [:]
     var counters = PoolCounters()
+    var tally: MetricsTally
     /// Of each method, as told by workers.
     var longestRun: [UInt64]
     var wanted: Int
@@ -101,6 +102,7 @@ package struct Simulation: ~Copyable {
         machine = PoolMachine(policy: world.policy, seed: seed)
         workers = Array(repeating: SimulatedWorker(), count: policy.maximumWorkers + policy.surge)
         wanted = min(max(policy.workers, policy.minimumWorkers), policy.maximumWorkers)
+        tally = MetricsTally(methods: world.methods)
         longestRun = Array(repeating: 0, count: world.methods)
         waitingBytesByIdentity = Array(repeating: 0, count: world.identities)
     }
@@ -170,6 +172,7 @@ package struct Simulation: ~Copyable {
             totals[.clockBehind] += 1
             time -= min(time, random.anySpan(maximumBits: 40))
         }
+        tallyTime(until: max(told, time))
         told = max(told, time)
         if reporter != nil { note("\(event)") }
         buffer.removeAll()

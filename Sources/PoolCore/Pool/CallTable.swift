@@ -23,6 +23,8 @@ struct CallRecord: BitwiseCopyable {
     var bodyBytes: UInt32 = 0
     var arrived = Instant.zero
     var deadline = Instant.zero
+    /// When its worker was given it, while sent.
+    var sentAt = Instant.zero
     var session: UInt64 = 0
     /// What it added to the work of its queue.
     var cost: Nanoseconds = 0
@@ -100,6 +102,7 @@ struct CallTable {
             coder.code(&record.bodyBytes)
             coder.code(&record.arrived)
             coder.code(&record.deadline)
+            coder.code(&record.sentAt)
             coder.code(&record.session)
             coder.code(&record.cost)
             coder.code(&record.number)

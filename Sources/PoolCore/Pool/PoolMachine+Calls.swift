@@ -9,6 +9,7 @@ extension PoolMachine {
         queue.prepare(identity: identity)
         if let refusal = refusal(of: arrival, identity: identity) {
             counters.refused += 1
+            metrics.note(refusal.reason)
             effects.append(.refuse(refusal))
             return
         }
@@ -180,6 +181,7 @@ extension PoolMachine {
         let outcome = calls.records[index].attempts > 0 ? proposed.afterBeginning : proposed
         effects.append(.finish(calls.id(index), outcome))
         guard !calls.records[index].isTargeted else { return forget(index) }
+        measureEnd(index, outcome, began: proposed.began)
         switch outcome {
         case .timeoutWaiting, .timeoutRunning: counters.timeouts += 1
         case .cancelledWaiting, .cancelledRunning: counters.cancelled += 1
@@ -224,6 +226,7 @@ extension PoolMachine {
         let entry = sent[ring(slot, number)]
         sent[ring(slot, number)].call = .none
         workers[slot].first += 1
+        if workers[slot].outstanding == 0 && workers[slot].phase == .ready { busyCount -= 1 }
         workers[slot].work &-= entry.cost
         workers[slot].bound &-= min(entry.bound, workers[slot].bound)
         outstandingCalls -= 1
@@ -236,13 +239,17 @@ extension PoolMachine {
         switch kind {
         case .result, .error, .interrupted:
             workers[slot].calls += 1
-            if kind != .interrupted && entry.method != MethodID.builtIn.index { times.record(entry.method, ran: ran, elapsed: elapsed) }
+            if entry.method != MethodID.builtIn.index {
+                metrics.histograms.record(entry.method, .service, ran)
+                if kind != .interrupted { times.record(entry.method, ran: ran, elapsed: elapsed) }
+            }
             succeeded(slot, &effects)
             if let index = calls.live(entry.call) {
                 switch calls.records[index].place {
                 case .sent, .revoking:
                     if !calls.records[index].isTargeted {
                         if kind == .result { counters.results += 1 } else { counters.errors += 1 }
+                        measureReply(index, entry.method, isResult: kind == .result)
                     }
                     effects.append(.deliver(entry.call))
                     forget(index)

@@ -5,6 +5,7 @@ extension PoolMachine {
     /// `workers` where that differs from the old policy's; otherwise an operator's `scale` stays, inside the new bounds.
     package mutating func configure(_ proposed: PoolPolicy, now: Instant, into effects: inout EffectBuffer) {
         if now > self.now { self.now = now }
+        advanceMetrics()
         guard !isStopped else { return }
         let old = policy
         let new = proposed.clamped

@@ -77,6 +77,7 @@ extension PoolMachine {
         let bound = times.bound(method) ?? policy.aheadSpan &+ 1
         if workers[slot].outstanding == 0 {
             workers[slot].mark = now
+            busyCount += 1
             if workers[slot].isIdle { leaveIdle(slot) }
         } else if !timers.isArmed(node(.rebalance)) {
             arm(.rebalance, at: now + 2 * policy.aheadSpan)
@@ -91,6 +92,7 @@ extension PoolMachine {
         calls.records[index].place = .sent
         calls.records[index].slot = UInt16(slot)
         calls.records[index].number = number
+        calls.records[index].sentAt = now
         if policy.affinity != .none && calls.records[index].session != 0 { bindSession(index, to: slot) }
         effects.append(.send(calls.id(index), to: id(slot), number: number, deadline: calls.records[index].deadline))
     }

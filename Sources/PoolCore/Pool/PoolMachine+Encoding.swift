@@ -1,6 +1,6 @@
 extension PoolMachine {
-    /// Raised when the layout changes. Version 2: tables that outgrew the policy, calls for one worker alone.
-    static let encodingVersion: UInt32 = 2
+    /// Raised when the layout changes. Version 2: tables that outgrew the policy, calls for one worker alone; 3: metrics.
+    static let encodingVersion: UInt32 = 3
 
     /// The whole state as bytes. `decoded` reads them back. (`mutating` only because one function serves both directions.)
     package mutating func encoded() -> [UInt8] {
@@ -72,6 +72,8 @@ extension PoolMachine {
         coder.code(&shedNext)
         coder.code(&shedCount)
         counters.code(&coder)
+        coder.code(&busyCount)
+        metrics.code(&coder)
     }
 }
 

@@ -23,7 +23,11 @@ extension PoolMachine {
         retireReplaced(&effects)
         chooseReplacements()
         var counted = 0
-        for slot in 0..<usedSlots where isCounted(slot) { counted += 1 }
+        var replacing = 0
+        for slot in 0..<usedSlots {
+            if isCounted(slot) { counted += 1 }
+            if workers[slot].replacing && !workers[slot].leaving { replacing += 1 }
+        }
         while counted > target, let slot = leastMissed() {
             retire(slot, shuttingDown ? .shutdown : .scaledDown, &effects)
             counted -= 1
@@ -44,7 +48,7 @@ extension PoolMachine {
                 continue
             }
             guard let slot = freeSlot() else { return }
-            startWorker(slot, &effects)
+            startWorker(slot, counted + replacing < target ? .wanted : .replaced, &effects)
             counted += 1
         }
     }
@@ -66,12 +70,12 @@ extension PoolMachine {
         return nil
     }
 
-    private mutating func startWorker(_ slot: Int, _ effects: inout EffectBuffer) {
+    private mutating func startWorker(_ slot: Int, _ cause: WorkerCause, _ effects: inout EffectBuffer) {
         let generation = workers[slot].generation &+ 1
         workers[slot] = WorkerRecord()
         workers[slot].generation = generation
         usedSlots = max(usedSlots, slot + 1)
-        enter(slot, .spawning, .wanted, &effects)
+        enter(slot, .spawning, cause, &effects)
         effects.append(.spawn(id(slot)))
     }
 

@@ -8,7 +8,7 @@ extension PoolMachine {
             let worker = workers[slot]
             status.workers.append(
                 PoolStatus.Worker(
-                    worker: id(slot), phase: worker.phase, outstanding: worker.outstanding, calls: worker.calls,
+                    worker: id(slot), phase: worker.phase, cause: worker.cause, outstanding: worker.outstanding, calls: worker.calls,
                     since: worker.since,
                     privateBytes: worker.privateBytes, healthFailures: Int(worker.healthFailures)))
             status.workers[status.workers.count - 1].isStuck = worker.overrun != 0

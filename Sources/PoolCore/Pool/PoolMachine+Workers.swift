@@ -67,6 +67,7 @@ extension PoolMachine {
         if isStarting(phase) { startingCount += 1 }
         if old == .ready { readyCount -= 1 }
         if phase == .ready { readyCount += 1 }
+        measurePhase(slot, from: old, to: phase, cause)
         workers[slot].phase = phase
         workers[slot].cause = cause
         workers[slot].since = now
@@ -229,6 +230,7 @@ extension PoolMachine {
                 }
             }
         }
+        if workers[slot].outstanding > 0 && workers[slot].phase == .ready { busyCount -= 1 }
         outstandingCalls -= workers[slot].outstanding
         outstandingWork &-= workers[slot].work
         workers[slot].first = workers[slot].next

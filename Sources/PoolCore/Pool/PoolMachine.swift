@@ -3,7 +3,7 @@
 /// What belongs together stands in one file each: `+Calls` (arrival, cancel, expiry, end), `+Dispatch` (which call to which
 /// worker, sending ahead, taking back), `+Workers` (birth, readiness, death), `+Retirement` (scale-down, recycling, stop),
 /// `+Failures` (back-off, circuit, quarantine, health), `+Sessions`, `+Targets` (calls for one worker alone), `+Timers`,
-/// `+Configure` (another policy while it runs), `+Encoding`, `+Status`.
+/// `+Configure` (another policy while it runs), `+Encoding`, `+Status`, `+Stats`.
 package struct PoolMachine: ~Copyable {
     package internal(set) var policy: PoolPolicy
     var random: RandomSource
@@ -63,6 +63,9 @@ package struct PoolMachine: ~Copyable {
     var shedCount: UInt64 = 0
 
     var counters = PoolCounters()
+    var metrics = PoolMetrics()
+    /// Ready workers with at least one call.
+    var busyCount = 0
 
     package init(policy: PoolPolicy, seed: UInt64) {
         let policy = policy.clamped
@@ -83,6 +86,7 @@ package struct PoolMachine: ~Copyable {
     /// starts its workers.
     package mutating func handle(_ event: Event, now: Instant, into effects: inout EffectBuffer) {
         if now > self.now { self.now = now }
+        advanceMetrics()
         if isStopped { return afterTheEnd(event, &effects) }
         switch event {
         case .callArrived(let arrival):
@@ -177,5 +181,6 @@ package struct PoolMachine: ~Copyable {
     mutating func settle(_ effects: inout EffectBuffer) {
         if shuttingDown { continueShutdown(&effects) }
         publishHealth(&effects)
+        metrics.noteQueued(queue.count + pinnedCalls)
     }
 }

@@ -3,6 +3,7 @@ package struct PoolStatus: Sendable {
     package struct Worker: Sendable {
         package var worker: WorkerID
         package var phase: WorkerPhase
+        package var cause: WorkerCause
         package var outstanding: Int
         package var calls: UInt64
         package var since: Instant
@@ -11,11 +12,12 @@ package struct PoolStatus: Sendable {
         /// A call outran its budget here and has not returned.
         package var isStuck = false
         package init(
-            worker: WorkerID, phase: WorkerPhase, outstanding: Int, calls: UInt64, since: Instant, privateBytes: UInt64,
+            worker: WorkerID, phase: WorkerPhase, cause: WorkerCause, outstanding: Int, calls: UInt64, since: Instant, privateBytes: UInt64,
             healthFailures: Int
         ) {
             self.worker = worker
             self.phase = phase
+            self.cause = cause
             self.outstanding = outstanding
             self.calls = calls
             self.since = since
