@@ -602,7 +602,7 @@ package nonisolated struct Poold_V1_PoolStats: Sendable {
   /// Since the start.
   package var methods: [Poold_V1_MethodStats] = []
 
-  /// Spawns and ends of workers by cause, since the start, those that are not 0.
+  /// Spawns (wanted, replaced), becameReady, and ends of workers by cause, since the start, those that are not 0.
   package var workerCauses: Dictionary<String,UInt64> = [:]
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -637,7 +637,7 @@ package nonisolated struct Poold_V1_Window: @unchecked Sendable {
   /// Clears the value of `counters`. Subsequent reads from it will return its default value.
   package mutating func clearCounters() {_uniqueStorage()._counters = nil}
 
-  /// Errors by kind: refused by reason, ends by outcome; those that are not 0.
+  /// Errors by kind: refused.REASON, the OUTCOME of a call that poold ended, applicationError; those that are not 0.
   package var errors: Dictionary<String,UInt64> {
     get {_storage._errors}
     set {_uniqueStorage()._errors = newValue}
@@ -686,7 +686,7 @@ package nonisolated struct Poold_V1_Window: @unchecked Sendable {
   /// Clears the value of `service`. Subsequent reads from it will return its default value.
   package mutating func clearService() {_uniqueStorage()._service = nil}
 
-  /// From arrival to the end of the call in poold.
+  /// From arrival to the end of the call in poold; not of calls that were refused, cancelled or abandoned.
   package var latency: Poold_V1_Quantiles {
     get {_storage._latency ?? Poold_V1_Quantiles()}
     set {_uniqueStorage()._latency = newValue}
@@ -695,6 +695,12 @@ package nonisolated struct Poold_V1_Window: @unchecked Sendable {
   package var hasLatency: Bool {_storage._latency != nil}
   /// Clears the value of `latency`. Subsequent reads from it will return its default value.
   package mutating func clearLatency() {_uniqueStorage()._latency = nil}
+
+  /// As `worker_causes` of the pool, in the window.
+  package var workerCauses: Dictionary<String,UInt64> {
+    get {_storage._workerCauses}
+    set {_uniqueStorage()._workerCauses = newValue}
+  }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -2182,7 +2188,7 @@ nonisolated extension Poold_V1_PoolStats: SwiftProtobuf.Message, SwiftProtobuf._
 
 nonisolated extension Poold_V1_Window: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Window"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{3}span_nanoseconds\0\u{1}counters\0\u{1}errors\0\u{1}utilization\0\u{3}mean_queue_depth\0\u{3}maximum_queue_depth\0\u{1}throughput\0\u{1}wait\0\u{1}service\0\u{1}latency\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{3}span_nanoseconds\0\u{1}counters\0\u{1}errors\0\u{1}utilization\0\u{3}mean_queue_depth\0\u{3}maximum_queue_depth\0\u{1}throughput\0\u{1}wait\0\u{1}service\0\u{1}latency\0\u{3}worker_causes\0")
 
   fileprivate class _StorageClass {
     var _name: String = String()
@@ -2196,6 +2202,7 @@ nonisolated extension Poold_V1_Window: SwiftProtobuf.Message, SwiftProtobuf._Mes
     var _wait: Poold_V1_Quantiles? = nil
     var _service: Poold_V1_Quantiles? = nil
     var _latency: Poold_V1_Quantiles? = nil
+    var _workerCauses: Dictionary<String,UInt64> = [:]
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -2217,6 +2224,7 @@ nonisolated extension Poold_V1_Window: SwiftProtobuf.Message, SwiftProtobuf._Mes
       _wait = source._wait
       _service = source._service
       _latency = source._latency
+      _workerCauses = source._workerCauses
     }
   }
 
@@ -2246,6 +2254,7 @@ nonisolated extension Poold_V1_Window: SwiftProtobuf.Message, SwiftProtobuf._Mes
         case 9: try { try decoder.decodeSingularMessageField(value: &_storage._wait) }()
         case 10: try { try decoder.decodeSingularMessageField(value: &_storage._service) }()
         case 11: try { try decoder.decodeSingularMessageField(value: &_storage._latency) }()
+        case 12: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufUInt64>.self, value: &_storage._workerCauses) }()
         default: break
         }
       }
@@ -2291,6 +2300,9 @@ nonisolated extension Poold_V1_Window: SwiftProtobuf.Message, SwiftProtobuf._Mes
       try { if let v = _storage._latency {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 11)
       } }()
+      if !_storage._workerCauses.isEmpty {
+        try visitor.visitMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufUInt64>.self, value: _storage._workerCauses, fieldNumber: 12)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -2311,6 +2323,7 @@ nonisolated extension Poold_V1_Window: SwiftProtobuf.Message, SwiftProtobuf._Mes
         if _storage._wait != rhs_storage._wait {return false}
         if _storage._service != rhs_storage._service {return false}
         if _storage._latency != rhs_storage._latency {return false}
+        if _storage._workerCauses != rhs_storage._workerCauses {return false}
         return true
       }
       if !storagesAreEqual {return false}

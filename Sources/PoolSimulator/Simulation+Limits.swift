@@ -23,7 +23,7 @@ extension Simulation {
         }
         try checkNobodyWaitsForNothing()
         try checkTargetsAreServed()
-        tally.mostQueued = max(tally.mostQueued, waitingCalls)
+        tallyState()
         if totals.events % 8 == 0 { try checkStatus() }
         if totals.events % 256 == 0 { try checkMetrics() }
     }

@@ -16,6 +16,8 @@ struct MetricsTally {
     var ready: UInt128 = 0
     var queued: UInt128 = 0
     var mostQueued = 0
+    /// As the last event left it.
+    var now = (ready: 0, busy: 0, queued: 0)
 
     init(methods: Int) {
         ran = Array(repeating: 0, count: methods)
@@ -25,16 +27,24 @@ struct MetricsTally {
 }
 
 extension Simulation {
-    /// Before the machine hears of a later time.
+    /// Before the machine hears of a later time: nothing has changed until then.
     mutating func tallyTime(until time: UInt64) {
         defer { if tally.since == nil { tally.since = time } }
         guard tally.since != nil, time > told else { return }
         let span = UInt128(time - told)
+        tally.ready += span * UInt128(tally.now.ready)
+        tally.busy += span * UInt128(tally.now.busy)
+        tally.queued += span * UInt128(tally.now.queued)
+    }
+
+    /// After an event: what stays so until the next.
+    mutating func tallyState() {
+        tally.now = (0, 0, waitingCalls)
         for worker in workers where worker.phase == .ready {
-            tally.ready += span
-            if worker.outstanding > 0 { tally.busy += span }
+            tally.now.ready += 1
+            if worker.outstanding > 0 { tally.now.busy += 1 }
         }
-        tally.queued += span * UInt128(waitingCalls)
+        tally.mostQueued = max(tally.mostQueued, waitingCalls)
     }
 
     mutating func tallyEnd(_ outcome: Outcome, _ method: UInt16) {

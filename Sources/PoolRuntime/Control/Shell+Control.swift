@@ -99,9 +99,8 @@ extension Shell {
         case .configuration: return try effectiveConfiguration().serializedBytes()
         case .warm: return try warmOperation(body)
         case .warmProgress: return try warmProgressOperation(body)
-        case .stats,
-            .stack,
-            .reload, .unspecified, .UNRECOGNIZED:
+        case .stats: return try statsMessage(try Poold_V1_PoolFilter(serializedBytes: body).pool).serializedBytes()
+        case .stack, .reload, .unspecified, .UNRECOGNIZED:
             throw ControlFault(status: .badArguments, text: "operation \(code) does not exist in poold \(PooldVersion.text)")
         }
     }
@@ -142,11 +141,12 @@ extension Shell {
         return message
     }
 
-    private func statusMessage() -> Poold_V1_Status {
+    private mutating func statusMessage() -> Poold_V1_Status {
         var message = Poold_V1_Status()
         message.version = versionMessage()
         message.uptimeNanoseconds = now - started
         message.connections = UInt32(clientCount - (service.canary.socket >= 0 ? 1 : 0))
+        message.summary = summary()
         for pool in 0..<poolCount where !pools[pool].isRemoved { message.pools.append(poolMessage(pool)) }
         return message
     }
@@ -171,11 +171,16 @@ extension Shell {
         message.templatePid = pools[pool].template.pid
         message.failure = pools[pool].failure
         message.warmCommands = UInt32(pools[pool].configuration.warm.count)
+        message.minimumWorkers = UInt32(pools[pool].machine.policy.minimumWorkers)
+        message.maximumWorkers = UInt32(pools[pool].machine.policy.maximumWorkers)
+        message.reserved = pools[pool].configuration.isReserved
         for worker in status.workers {
             var line = Poold_V1_Worker()
             line.slot = UInt32(worker.worker.slot)
             line.generation = worker.worker.generation
-            line.phase = "\(worker.phase)"
+            line.phase = worker.phase.name
+            line.cause = worker.cause.name
+            line.healthFailures = UInt32(worker.healthFailures)
             line.pid = pools[pool].workers[Int(worker.worker.slot)].pid
             line.outstanding = UInt32(worker.outstanding)
             line.calls = worker.calls
@@ -192,27 +197,12 @@ extension Shell {
         for method in pools[pool].methods {
             var line = Poold_V1_Method()
             line.name = method.name
-            line.codec = "\(method.codec)"
+            line.codec = method.codec.name
             line.idempotent = method.flags & MethodEntry.idempotent != 0
+            line.number = UInt32(method.number)
             message.methods.append(line)
         }
-        let counted = status.counters
-        message.counters.arrived = counted.arrived
-        message.counters.refused = counted.refused
-        message.counters.results = counted.results
-        message.counters.errors = counted.errors
-        message.counters.timeouts = counted.timeouts
-        message.counters.cancelled = counted.cancelled
-        message.counters.abandoned = counted.abandoned
-        message.counters.workerLost = counted.workerLost
-        message.counters.dropped = counted.dropped
-        message.counters.retried = counted.retried
-        message.counters.takenBack = counted.takenBack
-        message.counters.spawned = counted.spawned
-        message.counters.startFailures = counted.startFailures
-        message.counters.deaths = counted.deaths
-        message.counters.recycled = counted.recycled
-        message.counters.kills = counted.kills
+        message.counters = Self.message(status.counters)
         return message
     }
 
