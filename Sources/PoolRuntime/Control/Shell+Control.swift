@@ -158,7 +158,6 @@ extension Shell {
         message.module = pools[pool].configuration.module
         // A pool whose workers do not come back from their calls is not well, even while they count as ready.
         message.health = status.health == .ready && status.workers.contains(where: \.isStuck) ? "degraded" : "\(status.health)"
-        message.reserved = pools[pool].configuration.isReserved
         message.circuit = "\(status.circuit)"
         message.wanted = UInt32(status.wanted)
         message.queuedCalls = UInt32(status.queuedCalls)

@@ -9,7 +9,7 @@ extension Shell {
     mutating func summary() -> String {
         var recent = MergedHistogram()
         var (count, ready, wanted, queued) = (0, 0, 0, 0)
-        for pool in 0..<poolCount where !pools[pool].configuration.isReserved {
+        for pool in 0..<poolCount where !pools[pool].isRemoved && !pools[pool].configuration.isReserved {
             let load = pools[pool].machine.load
             count += 1
             ready += load.ready
