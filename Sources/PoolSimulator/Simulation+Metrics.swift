@@ -16,6 +16,7 @@ struct MetricsTally {
     var ready: UInt128 = 0
     var queued: UInt128 = 0
     var mostQueued = 0
+    var scratch = StatsScratch()
     /// As the last event left it.
     var now = (ready: 0, busy: 0, queued: 0)
 
@@ -70,7 +71,7 @@ extension Simulation {
 
     /// Everything since the start is as it was counted here, and no window contains more than a longer one.
     mutating func checkMetrics() throws(Violation) {
-        let stats = machine.stats(now: Instant(nanoseconds: told))
+        let stats = machine.stats(now: Instant(nanoseconds: told), using: &tally.scratch)
         guard let all = stats.windows.first, stats.windows.count == PoolStats.WindowKind.allCases.count else { throw fail("stats without windows") }
         guard all.refusals == tally.refusals, all.outcomes == tally.outcomes, all.causes == tally.causes else {
             throw fail("stats count \(all.refusals), \(all.outcomes), \(all.causes); it was \(tally.refusals), \(tally.outcomes), \(tally.causes)")

@@ -42,7 +42,7 @@ extension PoolMachine {
     }
 
     /// All that is counted, up to `now`. Costs some tens of microseconds, and a few more for every method.
-    package mutating func stats(now: Instant) -> PoolStats {
+    package mutating func stats(now: Instant, using scratch: inout StatsScratch) -> PoolStats {
         if now > self.now { self.now = now }
         advanceMetrics()
         var stats = PoolStats()
@@ -50,20 +50,19 @@ extension PoolMachine {
         for slot in 0..<usedSlots where workers[slot].phase != .empty { stats.phases[Int(workers[slot].phase.rawValue)] += 1 }
         stats.queuedCalls = queue.count + pinnedCalls
         stats.predictedWait = readyCount > 0 ? (queue.work &+ outstandingWork) / UInt64(readyCount) : 0
-        var all = SpanKind.allCases.map { _ in MergedHistogram() }
-        var own = MergedHistogram()
+        scratch.removeAll()
         for method in 0..<metrics.methods {
             let (results, errors) = metrics.replies(method)
             var entry = PoolStats.Method(method: MethodID(index: UInt16(method)), results: results, errors: errors, spans: [])
             for kind in SpanKind.allCases {
-                own.removeAll()
-                metrics.histograms.add(method, kind, to: &own)
-                all[kind.rawValue].add(own)
-                entry.spans.append(own.quantiles)
+                scratch.method.removeAll()
+                metrics.histograms.add(method, kind, to: &scratch.method)
+                scratch.sinceStart[kind.rawValue].add(scratch.method)
+                entry.spans.append(scratch.method.quantiles)
             }
             if entry.spans.contains(where: { $0.count > 0 }) { stats.methods.append(entry) }
         }
-        stats.windows = metrics.windows(counters, sinceStart: all)
+        stats.windows = metrics.windows(counters, using: &scratch)
         return stats
     }
 

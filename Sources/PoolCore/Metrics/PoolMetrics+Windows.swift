@@ -29,13 +29,9 @@ extension PoolMetrics {
         return Beginning(begin: slice.begin, counters: slice.counters, tallies: slice.tallies, integrals: slice.integrals, firstSlice: slices.count)
     }
 
-    /// All windows; `sinceStart` is what the methods' histograms sum up to, by kind.
-    func windows(_ counters: PoolCounters, sinceStart: [MergedHistogram]) -> [PoolStats.Window] {
-        var merged: [MergedHistogram] = []
-        for kind in SpanKind.allCases {
-            merged.append(MergedHistogram())
-            histograms.addCurrent(kind, to: &merged[kind.rawValue])
-        }
+    /// All windows; `sinceStart` is what the methods' histograms sum up to, `window` is empty.
+    func windows(_ counters: PoolCounters, using scratch: inout StatsScratch) -> [PoolStats.Window] {
+        for kind in SpanKind.allCases { histograms.addCurrent(kind, to: &scratch.window[kind.rawValue]) }
         // Each window contains the shorter ones: going back in time, every slice is added once.
         var from = slices.count
         var windows: [PoolStats.Window] = []
@@ -53,18 +49,18 @@ extension PoolMetrics {
             if window.span > 0 { window.meanQueueDepth = Double(integrals.queued &- start.integrals.queued) / Double(window.span) }
             guard kind != .start else {
                 window.maximumQueueDepth = Int(mostQueuedEver)
-                window.spans = sinceStart.map(\.quantiles)
+                window.spans = scratch.sinceStart.map(\.quantiles)
                 windows.append(window)
                 continue
             }
             while from > start.firstSlice {
                 from -= 1
-                for kind in SpanKind.allCases { slices[from].histograms.add(kind, to: &merged[kind.rawValue]) }
+                for kind in SpanKind.allCases { slices[from].histograms.add(kind, to: &scratch.window[kind.rawValue]) }
             }
             var most = slice.mostQueued
             for at in start.firstSlice..<slices.count { most = max(most, slices[at].mostQueued) }
             window.maximumQueueDepth = Int(most)
-            window.spans = merged.map(\.quantiles)
+            window.spans = scratch.window.map(\.quantiles)
             windows.append(window)
         }
         return windows

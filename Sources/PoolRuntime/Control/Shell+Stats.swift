@@ -7,20 +7,24 @@ extension Shell {
     /// One pool, or all that callers see. A pool that is poold's own must be asked for by name.
     mutating func statsMessage(_ name: String) throws -> Poold_V1_Stats {
         var message = Poold_V1_Stats()
+        var scratch = StatsScratch()
         if !name.isEmpty {
-            message.pools.append(poolStats(try find(name)))
+            message.pools.append(poolStats(try find(name), &scratch))
             return message
         }
-        for pool in 0..<poolCount where !pools[pool].configuration.isReserved { message.pools.append(poolStats(pool)) }
+        for pool in 0..<poolCount where !pools[pool].configuration.isReserved { message.pools.append(poolStats(pool, &scratch)) }
         return message
     }
 
-    private mutating func poolStats(_ pool: Int) -> Poold_V1_PoolStats {
-        let stats = pools[pool].machine.stats(now: Instant(nanoseconds: now))
+    private mutating func poolStats(_ pool: Int, _ scratch: inout StatsScratch) -> Poold_V1_PoolStats {
+        let stats = pools[pool].machine.stats(now: Instant(nanoseconds: now), using: &scratch)
         var message = Poold_V1_PoolStats()
         message.pool = pools[pool].configuration.name
         message.wanted = UInt32(stats.wanted)
-        for phase in WorkerPhase.allCases where stats.phases[Int(phase.rawValue)] > 0 { message.workers[phase.name] = UInt32(stats.phases[Int(phase.rawValue)]) }
+        for phase in WorkerPhase.allCases {
+            let workers = stats.phases[Int(phase.rawValue)]
+            if workers > 0 { message.workers[phase.name] = UInt32(workers) }
+        }
         message.queuedCalls = UInt32(stats.queuedCalls)
         message.predictedWaitNanoseconds = stats.predictedWait
         message.windows = stats.windows.map(Self.message)
@@ -52,8 +56,12 @@ extension Shell {
         for reason in Refusal.Reason.allCases where window.refusals[Int(reason.rawValue)] > 0 {
             message.errors["refused.\(reason)"] = window.refusals[Int(reason.rawValue)]
         }
-        for outcome in Outcome.allCases where window.outcomes[Int(outcome.rawValue)] > 0 { message.errors["\(outcome)"] = window.outcomes[Int(outcome.rawValue)] }
-        for cause in WorkerCause.allCases where window.causes[Int(cause.rawValue)] > 0 { message.workerCauses[cause.name] = window.causes[Int(cause.rawValue)] }
+        for outcome in Outcome.allCases where window.outcomes[Int(outcome.rawValue)] > 0 {
+            message.errors["\(outcome)"] = window.outcomes[Int(outcome.rawValue)]
+        }
+        for cause in WorkerCause.allCases where window.causes[Int(cause.rawValue)] > 0 {
+            message.workerCauses[cause.name] = window.causes[Int(cause.rawValue)]
+        }
         message.utilization = window.utilization
         message.meanQueueDepth = window.meanQueueDepth
         message.maximumQueueDepth = UInt32(window.maximumQueueDepth)
