@@ -12,7 +12,7 @@ extension Shell {
             message.pools.append(poolStats(try find(name), &scratch))
             return message
         }
-        for pool in 0..<poolCount where !pools[pool].configuration.isReserved { message.pools.append(poolStats(pool, &scratch)) }
+        for pool in 0..<poolCount where !pools[pool].isRemoved && !pools[pool].configuration.isReserved { message.pools.append(poolStats(pool, &scratch)) }
         return message
     }
 

@@ -103,7 +103,7 @@ extension Shell {
     }
 
     /// The summary, and what is wrong.
-    private func serviceStatus() -> String {
+    private mutating func serviceStatus() -> String {
         var line = summary()
         if service.canary.pool >= 0 {
             let failure = pools[service.canary.pool].failure
