@@ -33,6 +33,7 @@ struct ChaosReport {
                 "| resident memory of poold under load, MiB (medians of the second and last tenth) | \(mebibytes(memory.first)) | \(mebibytes(memory.last)) |")
             lines.append("| its slope, KiB a minute | | \(Report.rounded(memory.slope)) |")
         }
+        lines.append("| CPU seconds of poold, of the generator | | \(Report.rounded(run.serverCPU)), \(Report.rounded(run.ownCPU)) |")
         let pings = state.samples.map { Double($0.pingMicroseconds) }
         lines.append("| connect and PING, ms (median, worst) | \(Report.rounded(Report.median(pings) / 1000)) | \(Report.rounded((pings.max() ?? 0) / 1000)) |")
         lines.append("| exit status after SIGTERM, seconds it took | \(run.exitStatus.map { "\($0)" } ?? "killed") | \(Report.rounded(run.shutdownSeconds)) |")

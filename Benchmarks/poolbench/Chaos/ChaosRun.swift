@@ -21,6 +21,9 @@ final class ChaosRun {
     var exitStatus: Int32?
     var survivors = 0
     var journalProblems = 0
+    /// Seconds since the start of each process.
+    var serverCPU = 0.0
+    var ownCPU = 0.0
     /// Of the pools whose counters can be compared, poold's own numbers.
     var counters = Poold_V1_Counters()
 
@@ -51,6 +54,8 @@ final class ChaosRun {
         if !load.open.isEmpty { board.violation("lost: \(load.open.count) calls never ended") }
         if isWhole { compareCounters() }
 
+        serverCPU = LoadGenerator.cpuSeconds(server.pid)
+        ownCPU = LoadGenerator.cpuSeconds(getpid())
         let before = cpoold_now()
         exitStatus = server.stop(limit: 30)
         shutdownSeconds = Double(cpoold_now() - before) / 1e9
