@@ -90,7 +90,7 @@ struct StatusCost: ParsableCommand {
         for _ in 0..<repeats where background.isRunning {
             let process = Process()
             process.executableURL = URL(filePath: poolctl)
-            process.arguments = ["--socket", server.socket, "status"]
+            process.arguments = ["status", "--socket", server.socket]
             process.standardOutput = FileHandle.nullDevice
             let before = cpoold_now()
             try process.run()
