@@ -25,6 +25,8 @@ struct SimulatedCall {
     var sends = 0
     /// Workers that ended while it counted as begun there.
     var losses = 0
+    /// Losses after which it was to run again.
+    var lossesForgiven = 0
     /// Times that the application's code was entered.
     var runs = 0
     /// A scribbling worker made poold believe that it began.

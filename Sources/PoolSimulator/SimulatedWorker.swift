@@ -23,6 +23,8 @@ struct SimulatedWorker {
         var isOver = false
         /// When it ended although it ran; 0: it did not.
         var overranAt: UInt64 = 0
+        /// The shortest `hangAfter` since then.
+        var patience: UInt64 = 0
     }
 
     // The process.
@@ -58,6 +60,8 @@ struct SimulatedWorker {
     // The model.
     var phase = WorkerPhase.empty
     var since: UInt64 = 0
+    /// How long it may be in this phase, under the policy that it was entered with.
+    var phaseLimit = UInt64.max
     /// Of `firstUnanswered...lastNumber`, in their order.
     var held: [Held] = []
     var lastNumber: UInt64 = 0

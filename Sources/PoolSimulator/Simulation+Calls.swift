@@ -70,7 +70,8 @@ extension Simulation {
         let isRight: Bool
         switch refusal.reason {
         case .queueFull:
-            isRight = waitingCalls >= policy.maximumQueuedCalls || living.count >= policy.maximumQueuedCalls + workers.count * policy.window
+            let bound = policy.maximumQueuedCalls + (policy.maximumWorkers + policy.surge) * policy.window
+            isRight = waitingCalls >= policy.maximumQueuedCalls || living.count >= bound
         case .bytesFull:
             let bytes = UInt64(arrival.bodyBytes)
             isRight =
@@ -109,7 +110,7 @@ extension Simulation {
         guard deadline > told else { throw fail("\(call) is expired and is sent") }
         guard deadline == calls[serial].deadline else { throw fail("deadline \(deadline) is not arrival + budget, \(calls[serial].deadline)") }
         guard calls[serial].losses == 0 || calls[serial].idempotent else { throw fail("\(call) has begun and is sent again, but it is not idempotent") }
-        guard calls[serial].losses < max(1, policy.maximumAttempts) else { throw fail("\(call) is tried more than \(policy.maximumAttempts) times") }
+        guard calls[serial].losses == calls[serial].lossesForgiven else { throw fail("\(call) was lost and is sent again without being retried") }
         guard circuit != .open else { throw fail("\(call) is sent while the circuit is open") }
         if circuit == .halfOpen {
             if let probe, calls[probe].place == .atWorker { throw fail("\(call) is sent while the circuit is half open and \(calls[probe].id) tries it") }
@@ -131,10 +132,10 @@ extension Simulation {
 
     /// First come, first served among the calls of one identity and priority that were never sent.
     private func checkOrder(_ serial: Int) throws(Violation) {
-        guard policy.overload != .newestFirst, policy.affinity == .none, calls[serial].sends == 0 else { return }
+        guard policy.overload != .newestFirst, policy.affinity == .none, calls[serial].sends == 0, serial >= orderedFrom else { return }
         for other in living
-        where other < serial && calls[other].place == .waiting && calls[other].sends == 0 && calls[other].identity == calls[serial].identity
-            && calls[other].priority == calls[serial].priority && calls[other].target == .none
+        where other < serial && other >= orderedFrom && calls[other].place == .waiting && calls[other].sends == 0
+            && calls[other].identity == calls[serial].identity && calls[other].priority == calls[serial].priority && calls[other].target == .none
         {
             throw fail("\(calls[serial].id) is served before \(calls[other].id), which came earlier")
         }
@@ -148,9 +149,9 @@ extension Simulation {
 
     /// Affinity `require`: a session stays with its worker as long as that serves.
     private mutating func checkSession(_ serial: Int, _ worker: WorkerID) throws(Violation) {
-        guard policy.affinity == .require, calls[serial].session != 0 else { return }
+        guard policy.affinity != .none, calls[serial].session != 0 else { return }
         let key = SessionKey(identity: calls[serial].identity, session: calls[serial].session)
-        if let bound = sessions[key], bound.worker != worker {
+        if policy.affinity == .require, let bound = sessions[key], bound.isFirm, bound.worker != worker {
             let isOver = policy.sessionTimeToLive > 0 && told >= bound.lastUsed &+ policy.sessionTimeToLive
             if !isOver, let slot = simulated(bound.worker), workers[slot].phase == .ready, !workers[slot].mayLeave, !workers[slot].isDeaf,
                 !workers[slot].isUnheard, policy.maximumAge == 0, policy.maximumCalls == 0
@@ -158,7 +159,7 @@ extension Simulation {
                 throw fail("session \(key.session) of identity \(key.identity) belongs to \(bound.worker) and is served by \(worker)")
             }
         }
-        sessions[key] = (worker, told)
+        sessions[key] = Session(worker: worker, lastUsed: told, isFirm: true)
     }
 
     /// The application's code is entered.
@@ -228,6 +229,7 @@ extension Simulation {
             return
         }
         workers[slot].held[at].overranAt = max(1, told)
+        workers[slot].held[at].patience = policy.hangAfter
         if policy.overrun == .replace { workers[slot].mayLeave = true }
     }
 

@@ -114,7 +114,10 @@ extension Simulation {
         guard let at = workers[slot].heldIndex(number), !workers[slot].held[at].isOver else { return }
         workers[slot].held[at].isOver = true
         // It does not even take calls.
-        if workers[slot].started < workers[slot].firstUnanswered { workers[slot].held[at].overranAt = max(1, told) }
+        if workers[slot].started < workers[slot].firstUnanswered {
+            workers[slot].held[at].overranAt = max(1, told)
+            workers[slot].held[at].patience = policy.hangAfter
+        }
         wait(workers[slot].held[at].serial)
     }
 

@@ -6,16 +6,18 @@ extension Simulation {
     mutating func calmDown() throws(Violation) {
         isCalm = true
         isBrokenModule = false
-        if world.hasAbsurdPolicy { heal() }
+        if hasAbsurdPolicy { heal() }
+        // Only where it is needed: a command makes the pool look at itself, and hides that it would not have done so.
+        let event = isDraining ? Event.resume : .timer
         isDraining = false
-        try apply(.resume)
+        try apply(event)
         for _ in 0..<100_000 {
             if hasConverged { return }
             guard hasSomethingDue else { break }
             try step()
         }
         // It may have to wait for days between two steps.
-        if world.hasAbsurdPolicy && hasSomethingDue { return }
+        if hasAbsurdPolicy && hasSomethingDue { return }
         let status = machine.status(now: Instant(nanoseconds: told))
         throw fail(
             "does not come to rest: \(living.count) calls live, the circuit is \(circuit), \(status.workers.count) workers of \(wanted): \(status.workers)")
@@ -46,7 +48,7 @@ extension Simulation {
 
     /// A pool at rest does nothing but its periodic duties, and serves a call.
     mutating func serveOnceMore() throws(Violation) {
-        guard !isShuttingDown, !world.hasAbsurdPolicy else { return }
+        guard !isShuttingDown, !hasAbsurdPolicy else { return }
         if policy.healthInterval == 0 && policy.maximumPrivateBytes == 0 && policy.maximumAge == 0 {
             var wakes = 0
             while hasSomethingDue, agenda.isEmpty {
@@ -98,7 +100,7 @@ extension Simulation {
             try step()
         }
         guard isStopped else { throw fail("a shutdown never ends: \(machine.status(now: Instant(nanoseconds: told)).workers)") }
-        if let deadline = machine.nextDeadline, !world.hasAbsurdPolicy { throw fail("stopped, and something is due at \(deadline)") }
+        if let deadline = machine.nextDeadline, !hasAbsurdPolicy { throw fail("stopped, and something is due at \(deadline)") }
     }
 
     mutating func checkEnd() throws(Violation) {
@@ -110,6 +112,7 @@ extension Simulation {
             try apply(event)
         }
         try arrive()
+        try apply(randomPolicy())
         guard living.isEmpty else { throw fail("\(living.count) calls never ended") }
         try checkStatus()
         try checkMetrics()

@@ -106,7 +106,7 @@ extension Simulation {
 
     mutating func arrive(_ arrival: Arrival, poison: UInt64) throws(Violation) {
         if poison != 0 { totals[.poisonedCalls] += 1 }
-        if arrival.bodyHash == 0, let hash = quarantinedHash, !machine.wantsBodyHash {
+        if !isStopped, arrival.bodyHash == 0, let hash = quarantinedHash, !machine.wantsBodyHash {
             throw fail("body \(hash) is in quarantine, but the machine does not ask for hashes")
         }
         arrivalAtHand = arrival

@@ -21,6 +21,10 @@ extension Simulation {
             .workerRevoked, .workerMeasured, .callBlamed, .scale, .recycle, .recycleAll, .kill, .drain, .resume, .shutdown, .clearQuarantine:
             break
         }
+        try checkAlways()
+    }
+
+    mutating func checkAlways() throws(Violation) {
         try checkNobodyWaitsForNothing()
         try checkTargetsAreServed()
         tallyState()
@@ -46,13 +50,7 @@ extension Simulation {
             throw fail("\(calls[serial].id) has expired at \(calls[serial].deadline) and goes on")
         }
         for slot in workers.indices {
-            let limit: UInt64
-            switch workers[slot].phase {
-            case .starting: limit = policy.startTimeout
-            case .draining: limit = policy.drainGrace
-            case .terminating: limit = policy.terminateGrace
-            case .empty, .spawning, .ready, .killing: continue
-            }
+            let limit = workers[slot].phaseLimit
             if told - min(told, workers[slot].since) > (Instant(nanoseconds: limit) + Self.slack).nanoseconds {
                 throw fail("\(id(slot)) is \(workers[slot].phase) for longer than \(limit) ns")
             }
@@ -71,7 +69,7 @@ extension Simulation {
         }
     }
 
-    func checkStatus() throws(Violation) {
+    mutating func checkStatus() throws(Violation) {
         let status = machine.status(now: Instant(nanoseconds: told))
         guard status.queuedCalls == waitingCalls, status.queuedBytes == waitingBytes else {
             throw fail("status says \(status.queuedCalls) calls and \(status.queuedBytes) bytes wait; it is \(waitingCalls) and \(waitingBytes)")
@@ -95,7 +93,11 @@ extension Simulation {
                 entry.since.nanoseconds == worker.since
             else { throw fail("status of a worker is \(entry); it is \(worker.phase) since \(worker.since) with \(worker.outstanding) outstanding") }
         }
-        guard max(0, status.sessions - policy.maximumQueuedCalls) <= max(0, policy.maximumSessions) else { throw fail("\(status.sessions) sessions") }
+        // Those of waiting calls come on top; what was there when the limit was lowered may only become less.
+        guard status.sessions - policy.maximumQueuedCalls <= max(0, policy.maximumSessions) || status.sessions <= sessionsLeftOver else {
+            throw fail("\(status.sessions) sessions")
+        }
+        sessionsLeftOver = min(sessionsLeftOver, status.sessions + waitingCalls)
         try checkCounters(status.counters)
     }
 

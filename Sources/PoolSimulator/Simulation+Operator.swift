@@ -6,6 +6,7 @@ extension Simulation {
         guard !isCalm else { return }
         agenda.add(.operation, at: now + random.span(1, 2 * world.operationGap))
         if random.chance(world.faults.stalePercent) { try tellStaleNews() }
+        if random.chance(world.faults.configurePercent) { try apply(randomPolicy()) }
         guard random.chance(world.faults.operatorPercent) else { return }
         let slot = random.below(workers.count)
         let worker = random.chance(80) ? id(slot) : WorkerID(slot: UInt16(slot), generation: workers[slot].generation &- 1)

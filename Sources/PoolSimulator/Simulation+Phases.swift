@@ -29,6 +29,8 @@ extension Simulation {
             counters.retried += 1
             let serial = try alive(call, "callRetried")
             guard calls[serial].idempotent else { throw fail("\(call) is retried but not idempotent") }
+            guard calls[serial].losses < max(1, policy.maximumAttempts) else { throw fail("\(call) is tried more than \(policy.maximumAttempts) times") }
+            calls[serial].lossesForgiven = calls[serial].losses
             guard attempt == calls[serial].losses + 1 else { throw fail("attempt \(attempt) of \(call), which was lost \(calls[serial].losses) times") }
         case .takenBack(_, let calls):
             totals[.takenBack] += calls
@@ -42,6 +44,7 @@ extension Simulation {
         case (.closed, .open), (.halfOpen, .open): totals[.circuitOpened] += 1
         case (.open, .halfOpen): totals[.circuitHalfOpened] += 1
         case (.halfOpen, .closed): totals[.circuitClosed] += 1
+        case (.open, .closed) where policy.circuitFailures == 0: totals[.circuitClosed] += 1
         case (.closed, .closed), (.closed, .halfOpen), (.open, .open), (.open, .closed), (.halfOpen, .halfOpen):
             throw fail("the circuit goes from \(circuit) to \(state)")
         }
@@ -72,6 +75,16 @@ extension Simulation {
         if phase == .ready && (workers[slot].life != .serving || workers[slot].isUnheard) { throw fail("\(worker) is not ready") }
         workers[slot].phase = phase
         workers[slot].since = told
+        workers[slot].phaseLimit = limit(of: phase)
+    }
+
+    private func limit(of phase: WorkerPhase) -> UInt64 {
+        switch phase {
+        case .starting: return policy.startTimeout
+        case .draining: return policy.drainGrace
+        case .terminating: return policy.terminateGrace
+        case .empty, .spawning, .ready, .killing: return .max
+        }
     }
 
     private static func isWay(from old: WorkerPhase, to new: WorkerPhase) -> Bool {
@@ -124,11 +137,10 @@ extension Simulation {
         case .shutdown: isRight = isShuttingDown && (told >= shutdownAt || worker.phase == .starting)
         case .graceOver:
             switch worker.phase {
-            case .draining: isRight = wasFor >= policy.drainGrace
-            case .terminating: isRight = wasFor >= policy.terminateGrace
+            case .draining, .terminating: isRight = wasFor >= worker.phaseLimit
             case .empty, .spawning, .starting, .ready, .killing: isRight = false
             }
-        case .startTimeout: isRight = worker.phase == .starting && wasFor >= policy.startTimeout
+        case .startTimeout: isRight = worker.phase == .starting && wasFor >= worker.phaseLimit
         case .setupFailed: isRight = worker.phase == .starting && worker.isFaulty
         case .unhealthy: isRight = worker.phase == .ready && worker.outstanding == 0 && worker.unansweredPings >= policy.healthFailures
         case .scaledDown, .age, .calls, .memory, .operatorRecycle: isRight = worker.phase == .starting
@@ -142,21 +154,24 @@ extension Simulation {
     /// A call that ended while it ran has not returned for `hangAfter`.
     private func hasHung(_ slot: Int) -> Bool {
         for held in workers[slot].held where held.overranAt > 0 {
-            if told - min(told, held.overranAt) >= policy.hangAfter { return true }
+            if told - min(told, held.overranAt) >= held.patience { return true }
         }
         return false
     }
 
     var readyWorkers: Int {
         var count = 0
-        for worker in workers where worker.phase == .ready { count += 1 }
+        for slot in workers.indices where workers[slot].phase == .ready { count += 1 }
         return count
     }
 
     var isUnavailable: Bool { readyWorkers == 0 && failedStarts >= max(policy.unavailableAfter, 1) }
 
     var hasIdleWorker: Bool {
-        for worker in workers where worker.phase == .ready && worker.outstanding == 0 && !worker.isDeaf && !worker.isUnheard { return true }
+        for slot in workers.indices
+        where workers[slot].phase == .ready && workers[slot].outstanding == 0 && !workers[slot].isDeaf && !workers[slot].isUnheard {
+            return true
+        }
         return false
     }
 }

@@ -19,8 +19,10 @@ package struct Simulation: ~Copyable {
     private var aside: SeededRandom
     private let encodes: Bool
     let world: World
-    /// The policy as the machine bounds it.
-    let policy: PoolPolicy
+    /// The policy in force, as the machine bounds it.
+    var policy: PoolPolicy
+    /// A value of the policy is, or once was, beyond what a configuration may hold.
+    var hasAbsurdPolicy: Bool
     var machine: PoolMachine
     private var buffer = EffectBuffer(capacity: 64)
     /// The world's time.
@@ -42,7 +44,11 @@ package struct Simulation: ~Copyable {
     var waitingCalls = 0
     var waitingBytes: UInt64 = 0
     var waitingBytesByIdentity: [UInt64]
-    var sessions: [SessionKey: (worker: WorkerID, lastUsed: UInt64)] = [:]
+    var sessions: [SessionKey: Session] = [:]
+    /// Sessions that may exist although the limit was lowered below them.
+    var sessionsLeftOver = 0
+    /// Calls from this one on came under the affinity and overload policy in force: they are served in their order.
+    var orderedFrom = 0
     var suspects: [UInt64: (deaths: Int, last: UInt64)] = [:]
     var counters = PoolCounters()
     var tally: MetricsTally
@@ -85,6 +91,13 @@ package struct Simulation: ~Copyable {
         var session: UInt64
     }
 
+    struct Session {
+        var worker: WorkerID
+        var lastUsed: UInt64
+        /// Bound under the policy in force.
+        var isFirm: Bool
+    }
+
     /// `reporter` hears of every event and effect as they happen; `without` names faults that are switched off.
     package init(seed: UInt64, encodes: Bool, without: [String] = [], reporter: ((String) -> Void)? = nil) {
         self.seed = seed
@@ -98,6 +111,7 @@ package struct Simulation: ~Copyable {
         self.random = random
         self.world = world
         policy = world.policy.clamped
+        hasAbsurdPolicy = world.hasAbsurdPolicy
         aside = SeededRandom(seed: seed ^ 0xABCD)
         machine = PoolMachine(policy: world.policy, seed: seed)
         workers = Array(repeating: SimulatedWorker(), count: policy.maximumWorkers + policy.surge)
@@ -161,25 +175,43 @@ package struct Simulation: ~Copyable {
     // MARK: - Events into the machine
 
     mutating func apply(_ event: Event) throws(Violation) {
-        if encodes && aside.chance(4) { try saveAndRestore() }
-        totals.events += 1
         count(event)
-        var time = now
-        // Now and then a loop with an old idea of the time.
         var isTimer = false
         if case .timer = event { isTimer = true }
+        let time = try begin(isTimer: isTimer)
+        if reporter != nil { note("\(event)") }
+        noteBlame(event)
+        machine.handle(event, now: Instant(nanoseconds: time), into: &buffer)
+        try carryOut()
+        try check(after: event)
+    }
+
+    /// Another policy, as an operator's `reload` gives it.
+    mutating func apply(_ proposed: PoolPolicy) throws(Violation) {
+        totals[.configurations] += 1
+        let time = try begin(isTimer: false)
+        let expected = noteConfiguration(proposed)
+        if reporter != nil { note("configure(\(policy))") }
+        machine.configure(proposed, now: Instant(nanoseconds: time), into: &buffer)
+        try carryOut()
+        guard wanted == expected else { throw fail("\(wanted) workers are wanted under the new policy instead of \(expected)") }
+        try checkAlways()
+    }
+
+    /// The time that the machine is told; it may be encoded and decoded before.
+    private mutating func begin(isTimer: Bool) throws(Violation) -> UInt64 {
+        if encodes && aside.chance(4) { try saveAndRestore() }
+        totals.events += 1
+        var time = now
+        // Now and then a loop with an old idea of the time.
         if !isTimer && strikes(perMille: world.faults.clockBehindPerMille) {
             totals[.clockBehind] += 1
             time -= min(time, random.anySpan(maximumBits: 40))
         }
         tallyTime(until: max(told, time))
         told = max(told, time)
-        if reporter != nil { note("\(event)") }
         buffer.removeAll()
-        noteBlame(event)
-        machine.handle(event, now: Instant(nanoseconds: time), into: &buffer)
-        try carryOut()
-        try check(after: event)
+        return time
     }
 
     private mutating func carryOut() throws(Violation) {

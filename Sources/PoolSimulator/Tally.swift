@@ -5,7 +5,8 @@ package enum Tally: Int, CaseIterable, Sendable {
     // Events.
     case arrivals, cancels, abandons, spawned, spawnFailures, readies, setupFailures, replies, pongs, brokenProtocols, closedSockets
     case exits, revocations, measurements, blames, timers
-    case scales, recycles, recycleAlls, kills, drains, resumes, shutdowns, shutdownsNow, quarantinesCleared, staleEvents, encodings, damagedStates
+    case scales, recycles, recycleAlls, kills, drains, resumes, shutdowns, shutdownsNow, quarantinesCleared, configurations
+    case staleEvents, encodings, damagedStates
 
     // Faults.
     case crashesIdle, crashesRunning, crashesStarting, repliesLostUnwritten, repliesReadAfterDeath, importsBroken, stalledCalls, stalledWorkers

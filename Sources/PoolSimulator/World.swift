@@ -40,6 +40,7 @@ struct World {
         var clockBehindPerMille = 0
         var lateTimerPercent = 0
         var operatorPercent = 0
+        var configurePercent = 0
         var stalePercent = 0
 
         /// Every fault by name: for a smaller world in which a failure remains.
@@ -48,7 +49,8 @@ struct World {
             ("worker-stall", \.workerStallPerMille), ("misbehave", \.misbehavePerMille), ("scribble", \.scribblePerMille),
             ("stubborn", \.stubbornPercent), ("ignore-term", \.ignoreTermPercent), ("spawn-fail", \.spawnFailPercent),
             ("setup-fail", \.setupFailPercent), ("broken-module", \.brokenModulePercent), ("clock-leap", \.clockLeapPerMille),
-            ("clock-behind", \.clockBehindPerMille), ("late-timer", \.lateTimerPercent), ("operator", \.operatorPercent), ("stale", \.stalePercent),
+            ("clock-behind", \.clockBehindPerMille), ("late-timer", \.lateTimerPercent), ("operator", \.operatorPercent), ("configure", \.configurePercent),
+            ("stale", \.stalePercent),
         ]
 
         init(_ random: inout SeededRandom) {
@@ -71,6 +73,7 @@ struct World {
             lateTimerPercent = harm * random.below(20)
             operatorPercent = random.below(100)
             stalePercent = random.below(40)
+            configurePercent = random.chance(50) ? 0 : random.below(60)
         }
     }
 
@@ -95,12 +98,7 @@ struct World {
         idempotentPercent = random.below(100)
         budgetBits = serviceBits + random.below(10)
         bootBits = max(4, serviceBits + random.below(8) - 3)
-        // Duties that come many times while a worker starts are only noise.
-        let least = UInt64(1) << UInt64(max(20, bootBits - 2, serviceBits - 1))
-        if self.policy.healthInterval > 0 { self.policy.healthInterval = max(self.policy.healthInterval, least) }
-        if self.policy.maximumAge > 0 { self.policy.maximumAge = max(self.policy.maximumAge, 32 * least) }
-        self.policy.measureInterval = max(self.policy.measureInterval, least)
-        self.policy.healthTimeout = max(self.policy.healthTimeout, least, 1 << UInt64(serviceBits - 3))
+        self.policy = World.paced(self.policy, serviceBits: serviceBits, bootBits: bootBits)
         operationGap = arrivalGap * UInt64(5 + random.below(60))
         cancelPercent = random.below(25)
         faults = Faults(&random)
@@ -108,7 +106,18 @@ struct World {
         if hasAbsurdPolicy { faults.ignoreTermPercent = 0 }
     }
 
-    private static func policy(_ random: inout SeededRandom, serviceBits: Int) -> PoolPolicy {
+    /// Duties that come many times while a worker starts are only noise.
+    static func paced(_ policy: PoolPolicy, serviceBits: Int, bootBits: Int) -> PoolPolicy {
+        var policy = policy
+        let least = UInt64(1) << UInt64(max(20, bootBits - 2, serviceBits - 1))
+        if policy.healthInterval > 0 { policy.healthInterval = max(policy.healthInterval, least) }
+        if policy.maximumAge > 0 { policy.maximumAge = max(policy.maximumAge, 32 * least) }
+        policy.measureInterval = max(policy.measureInterval, least)
+        policy.healthTimeout = max(policy.healthTimeout, least, 1 << UInt64(serviceBits - 3))
+        return policy
+    }
+
+    static func policy(_ random: inout SeededRandom, serviceBits: Int) -> PoolPolicy {
         /// A span that has to do with how long calls take, sometimes 0.
         func span(_ more: Int, _ random: inout SeededRandom) -> UInt64 { random.anySpan(maximumBits: serviceBits + more) }
         var policy = PoolPolicy()
@@ -161,18 +170,7 @@ struct World {
     }
 
     /// A value that no sane configuration holds: `clamped` or the machine must bear it.
-    private static func exaggerate(_ policy: inout PoolPolicy, _ random: inout SeededRandom) {
-        let spans: [WritableKeyPath<PoolPolicy, Nanoseconds>] = [
-            \.aheadSpan, \.overloadTarget, \.overloadInterval, \.defaultBudget, \.maximumBudget, \.hangAfter, \.killRefill, \.startTimeout, \.drainGrace,
-            \.terminateGrace, \.maximumAge, \.maximumCalls, \.maximumPrivateBytes, \.measureInterval, \.recycleJitterPercent, \.backOffBase,
-            \.backOffMaximum, \.stableAfter, \.circuitOpenFor, \.quarantineFor, \.healthInterval, \.healthTimeout, \.sessionTimeToLive,
-            \.maximumQueuedBytes, \.maximumQueuedBytesPerIdentity,
-        ]
-        let counts: [WritableKeyPath<PoolPolicy, Int>] = [
-            \.workers, \.minimumWorkers, \.maximumWorkers, \.surge, \.startingAtOnce, \.window, \.maximumQueuedCalls, \.maximumAttempts, \.killAllowance,
-            \.unavailableAfter, \.circuitFailures, \.circuitSuccesses, \.quarantineDeaths, \.healthFailures, \.maximumSessions,
-            \.maximumSessionsPerIdentity,
-        ]
+    static func exaggerate(_ policy: inout PoolPolicy, _ random: inout SeededRandom) {
         for _ in 0...random.below(3) {
             if random.chance(60) {
                 policy[keyPath: spans[random.below(spans.count)]] = random.chance(50) ? .max : random.next() >> UInt64(random.below(20))
@@ -181,4 +179,16 @@ struct World {
             }
         }
     }
+
+    static let spans: [any WritableKeyPath<PoolPolicy, Nanoseconds> & Sendable] = [
+        \.aheadSpan, \.overloadTarget, \.overloadInterval, \.defaultBudget, \.maximumBudget, \.hangAfter, \.killRefill, \.startTimeout, \.drainGrace,
+        \.terminateGrace, \.maximumAge, \.maximumCalls, \.maximumPrivateBytes, \.measureInterval, \.recycleJitterPercent, \.backOffBase,
+        \.backOffMaximum, \.stableAfter, \.circuitOpenFor, \.quarantineFor, \.healthInterval, \.healthTimeout, \.sessionTimeToLive,
+        \.maximumQueuedBytes, \.maximumQueuedBytesPerIdentity,
+    ]
+    static let counts: [any WritableKeyPath<PoolPolicy, Int> & Sendable] = [
+        \.workers, \.minimumWorkers, \.maximumWorkers, \.surge, \.startingAtOnce, \.window, \.maximumQueuedCalls, \.maximumAttempts, \.killAllowance,
+        \.unavailableAfter, \.circuitFailures, \.circuitSuccesses, \.quarantineDeaths, \.healthFailures, \.maximumSessions,
+        \.maximumSessionsPerIdentity,
+    ]
 }

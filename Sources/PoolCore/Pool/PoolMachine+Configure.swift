@@ -15,11 +15,14 @@ extension PoolMachine {
         calls.bound = new.callBound
         if new.overload != old.overload || new.overloadTarget != old.overloadTarget { calm() }
         configureCircuit(old, &effects)
+        configureAllowances()
         configureWorkers(old)
         configureSessions()
+        configureQuarantine(old, &effects)
         let before = wanted
         wanted = min(max(new.workers != old.workers ? new.workers : wanted, new.minimumWorkers), new.maximumWorkers)
         if before != wanted { effects.append(.publish(.scaled(from: before, to: wanted))) }
+        if old.overrun == .finish && new.overrun != .finish { endOverruns(&effects) }
         if wanted == 0 { flush(.unavailable, &effects) }
         reconcile(&effects)
         serveQueue(&effects)
@@ -59,17 +62,40 @@ extension PoolMachine {
         effects.append(.publish(.circuit(.closed)))
     }
 
+    /// Debts were counted in the old policy's spans: none is longer than what the new one would make of the same history.
+    private mutating func configureAllowances() {
+        backOffUntil = min(backOffUntil, now + policy.backOffMaximum)
+        restartDebtUntil = min(restartDebtUntil, now + (Self.restartBurst + 1) * policy.backOffBase)
+        killDebtUntil = min(killDebtUntil, now + UInt64(policy.killAllowance) * policy.killRefill)
+    }
+
     /// Limits of the workers that serve; those that come get theirs when they are ready.
     private mutating func configureWorkers(_ old: PoolPolicy) {
         for slot in 0..<usedSlots where workers[slot].phase == .ready {
             if policy.maximumAge != old.maximumAge || policy.recycleJitterPercent != old.recycleJitterPercent || policy.maximumCalls != old.maximumCalls {
                 setLimits(slot)
             }
+            // It may have been put off by a long refill or an old limit.
+            if policy.hangAfter != old.hangAfter || policy.killRefill != old.killRefill, timers.isArmed(node(slot, .hang)) {
+                arm(slot, .hang, at: now + policy.hangAfter)
+            }
             if policy.maximumPrivateBytes == 0 { workers[slot].privateBytes = 0 }
             if !workers[slot].leaving { armUpkeep(slot) }
-            if policy.healthInterval != old.healthInterval && policy.healthInterval > 0 && !workers[slot].pinged {
+            if policy.healthInterval == 0 {
+                workers[slot].pinged = false
+                disarm(slot, .health)
+            } else if policy.healthInterval != old.healthInterval && !workers[slot].pinged {
                 arm(slot, .health, at: now + policy.healthInterval)
             }
+        }
+    }
+
+    /// Calls that were given up and let run are no longer let run.
+    private mutating func endOverruns(_ effects: inout EffectBuffer) {
+        for slot in 0..<usedSlots where workers[slot].phase == .ready && workers[slot].overrun >= workers[slot].first {
+            let oldest = workers[slot].first
+            if calls.live(sent[ring(slot, oldest)].call) == nil { effects.append(.revoke(id(slot), number: oldest, interrupt: true)) }
+            overran(slot, workers[slot].overrun, &effects)
         }
     }
 
@@ -81,11 +107,38 @@ extension PoolMachine {
     }
 
     private mutating func configureSessions() {
+        if policy.affinity != .require { releasePinned() }
         if policy.affinity == .prefer {
             while sessions.count > policy.maximumSessions, let oldest = sessions.leastRecentlyUsed { sessions.remove(oldest.key) }
         }
         timers.disarm(node(.sessions))
         guard policy.sessionTimeToLive > 0, let oldest = sessions.leastRecentlyUsed else { return }
         arm(.sessions, at: oldest.lastUsed + policy.sessionTimeToLive)
+    }
+
+    /// Sessions no longer tie a call to one worker: who waited for one goes to the front of the queue, and no call keeps its session.
+    private mutating func releasePinned() {
+        for slot in 0..<usedSlots {
+            // From the last, so that they keep their order.
+            var link = workers[slot].pinnedTail
+            while link != CallRecord.noLink {
+                let index = Int(link)
+                link = calls.records[index].previous
+                if calls.records[index].isTargeted { continue }
+                unpin(index)
+                calls.records[index].place = .queued
+                calls.records[index].cost = times.cost(calls.records[index].method)
+                queue.pushFront(index, &calls)
+            }
+        }
+        for index in calls.records.indices where calls.records[index].holdsSession { letGoOfSession(index) }
+    }
+
+    private mutating func configureQuarantine(_ old: PoolPolicy, _ effects: inout EffectBuffer) {
+        guard policy.quarantineDeaths > 0 else { return suspects.removeAll() }
+        suspects.removeAll { now.since($0.last) > policy.quarantineFor }
+        for suspect in suspects where Int(suspect.deaths) >= policy.quarantineDeaths && Int(suspect.deaths) < old.quarantineDeaths {
+            effects.append(.publish(.quarantined(method: MethodID(index: suspect.method), hash: suspect.hash)))
+        }
     }
 }
