@@ -132,7 +132,9 @@ extension Simulation {
         }
         guard told >= backOffUntil else { throw fail("spawn before the back-off is over, at \(backOffUntil)") }
         workers[slot].life = .asked
-        workers[slot].ignoresTerm = random.chance(world.faults.ignoreTermPercent)
+        let ignores = random.chance(world.faults.ignoreTermPercent)
+        // Where KILL may be put off for ever, who is started in the calm must at least heed TERM.
+        workers[slot].ignoresTerm = ignores && !(isCalm && hasAbsurdPolicy)
         let delay = span(random.chance(5) ? 8 : -2)
         if strikes(percent: world.faults.spawnFailPercent) {
             agenda.add(.spawnFailed(worker), at: now + delay)
