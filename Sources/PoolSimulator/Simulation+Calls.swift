@@ -210,7 +210,7 @@ extension Simulation {
         case .unrunRevoked, .unrunExpired: throw fail("\(call) did not run and is delivered")
         }
         totals[.delivered] += 1
-        tally.delivered[Int(calls[serial].method)] += 1
+        if calls[serial].target == .none { tally.delivered[Int(calls[serial].method)] += 1 }
         ended(serial)
     }
 
@@ -237,7 +237,7 @@ extension Simulation {
         let serial = try alive(call, "finish")
         let record = calls[serial]
         totals[Tally(outcome)] += 1
-        tallyEnd(outcome, record.method)
+        if record.target == .none { tallyEnd(outcome, record.method) }
         if outcome.began {
             var mayHaveBegun = record.losses > 0 || record.countsAsBegun
             if record.place == .atWorker, let slot = simulated(record.worker), workers[slot].started >= record.number { mayHaveBegun = true }
