@@ -60,6 +60,9 @@ extension Simulation {
         }
     }
 
+    /// No further call may wait, or be held at all: both bounds may have been lowered below what is in use.
+    var isFull: Bool { waitingCalls >= policy.maximumQueuedCalls || living.count >= policy.callBound }
+
     mutating func refused(_ refusal: Refusal) throws(Violation) {
         guard let arrival = arrivalAtHand else { throw fail("refuse without an arrival") }
         arrivalAtHand = nil
@@ -69,9 +72,7 @@ extension Simulation {
         tally.refusals[Int(refusal.reason.rawValue)] += 1
         let isRight: Bool
         switch refusal.reason {
-        case .queueFull:
-            let bound = policy.maximumQueuedCalls + (policy.maximumWorkers + policy.surge) * policy.window
-            isRight = waitingCalls >= policy.maximumQueuedCalls || living.count >= bound
+        case .queueFull: isRight = isFull
         case .bytesFull:
             let bytes = UInt64(arrival.bodyBytes)
             isRight =

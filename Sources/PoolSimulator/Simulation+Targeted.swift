@@ -58,7 +58,7 @@ extension Simulation {
         case .draining: isRight = isShuttingDown
         case .sessionLost: isRight = mayBeLost(arrival.target)
         case .unavailable: isRight = circuit != .closed
-        case .queueFull: isRight = waitingCalls >= policy.maximumQueuedCalls || living.count >= policy.maximumQueuedCalls + workers.count * policy.window
+        case .queueFull: isRight = isFull
         case .bytesFull:
             let bytes = UInt64(arrival.bodyBytes)
             isRight =
