@@ -125,6 +125,6 @@ import Testing
             ])
         #expect(ConfigurationDifference.changes(from: new, to: new).isEmpty)
         let effects = Dictionary(grouping: ConfigurationKey<PoolConfiguration>.pool) { $0.effect }.mapValues { $0.map(\.name) }
-        #expect(effects[.recycle] == ["module", "python", "python_path", "environment", "directory", "template", "warm"])
+        #expect(effects[.recycle] == ["module", "python", "python_path", "environment", "directory", "template", "warm", "warm_timeout"])
     }
 }
