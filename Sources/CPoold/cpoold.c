@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/membarrier.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -321,6 +322,21 @@ void cpoold_event_signal(int event) { eventfd_write(event, 1); }
 void cpoold_event_take(int event) {
     eventfd_t count;
     eventfd_read(event, &count);
+}
+void cpoold_configure_malloc(void) {
+#ifdef M_MMAP_THRESHOLD
+    mallopt(M_MMAP_THRESHOLD, 256 << 10);
+#endif
+}
+bool cpoold_trim_malloc(size_t keep) {
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
+    if (mallinfo2().fordblks <= keep) return false;
+    malloc_trim(0);
+    return true;
+#else
+    (void)keep;
+    return false;
+#endif
 }
 void cpoold_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
 

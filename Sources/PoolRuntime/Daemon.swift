@@ -18,6 +18,7 @@ package enum Daemon {
         cpoold_hold_standard_descriptors()
         cpoold_block_signals()
         cpoold_become_subreaper()
+        cpoold_configure_malloc()
         // Forked first: it stays small and owns no descriptor of ours.
         var guardProcess: Int32 = 0
         let guardPipe = cpoold_guard_start(&guardProcess)

@@ -91,6 +91,10 @@ int cpoold_event(bool nonblocking);
 void cpoold_event_signal(int event);
 void cpoold_event_take(int event);
 void cpoold_name_thread(const char *name);
+// Large blocks always come from the kernel and go back to it: glibc otherwise learns to keep them, for ever, in its heap.
+void cpoold_configure_malloc(void);
+// Gives free memory back to the kernel if more than keep bytes of it lie in the heaps. Whether it did.
+bool cpoold_trim_malloc(size_t keep);
 // Private_Clean + Private_Dirty of a process in bytes, 0 if unreadable.
 uint64_t cpoold_private_bytes(pid_t pid);
 // epoll_pwait2: nanoseconds, -1 waits for ever. For the load generator; the loop waits with a timer.

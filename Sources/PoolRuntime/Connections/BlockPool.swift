@@ -23,6 +23,8 @@ struct BlockPool: ~Copyable {
     private typealias Link = UnsafeMutableRawPointer?
     private var heads: (Link, Link, Link, Link, Link) = (nil, nil, nil, nil, nil)
     private var counts: (Int, Int, Int, Int, Int) = (0, 0, 0, 0, 0)
+    /// The least that lay in each list since it was last trimmed: what nobody needed.
+    private var unused: (Int, Int, Int, Int, Int) = (0, 0, 0, 0, 0)
 
     /// 256 B, 1, 4, 16, 64 KiB; `nil`: too large for a class.
     @inline(__always) private static func index(of size: Int) -> Int? {
@@ -44,7 +46,15 @@ struct BlockPool: ~Copyable {
             let slot = heads.baseAddress!.assumingMemoryBound(to: UnsafeMutableRawPointer?.self) + index
             if let head = slot.pointee {
                 slot.pointee = head.load(as: UnsafeMutableRawPointer?.self)
-                withUnsafeMutableBytes(of: &counts) { $0.assumingMemoryBound(to: Int.self)[index] -= 1 }
+                let left = withUnsafeMutableBytes(of: &counts) { counts -> Int in
+                    let counts = counts.assumingMemoryBound(to: Int.self)
+                    counts[index] -= 1
+                    return counts[index]
+                }
+                withUnsafeMutableBytes(of: &unused) { unused in
+                    let unused = unused.assumingMemoryBound(to: Int.self)
+                    if left < unused[index] { unused[index] = left }
+                }
                 return Block(pointer: head, capacity: capacity)
             }
             guard let pointer = malloc(capacity) else { fatalError("out of memory: \(capacity) bytes") }
@@ -79,6 +89,28 @@ struct BlockPool: ~Copyable {
             let slot = heads.baseAddress!.assumingMemoryBound(to: UnsafeMutableRawPointer?.self) + index
             pointer.storeBytes(of: slot.pointee, as: UnsafeMutableRawPointer?.self)
             slot.pointee = pointer
+        }
+    }
+
+    /// Gives back what lay in the lists unused since the last time: after a burst the lists shrink again.
+    mutating func trim() {
+        withUnsafeMutableBytes(of: &heads) { heads in
+            withUnsafeMutableBytes(of: &counts) { counts in
+                withUnsafeMutableBytes(of: &unused) { unused in
+                    let heads = heads.assumingMemoryBound(to: UnsafeMutableRawPointer?.self)
+                    let counts = counts.assumingMemoryBound(to: Int.self)
+                    let unused = unused.assumingMemoryBound(to: Int.self)
+                    for index in heads.indices {
+                        while unused[index] > 0, let head = heads[index] {
+                            heads[index] = head.load(as: UnsafeMutableRawPointer?.self)
+                            free(head)
+                            counts[index] -= 1
+                            unused[index] -= 1
+                        }
+                        unused[index] = counts[index]
+                    }
+                }
+            }
         }
     }
 

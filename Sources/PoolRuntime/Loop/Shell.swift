@@ -31,6 +31,10 @@ struct Shell: ~Copyable {
     static let eventsPerTurn = 512
     static let maximumMethods = 65_535
     static let maximumControlConnections = 64
+    /// Between looks for memory that is not needed any more, ns.
+    private static let tidyInterval: UInt64 = 10_000_000_000
+    /// Free bytes in the heaps that are not worth giving back.
+    private static let keptHeapBytes = 4 << 20
     static let maximumPools = 256
     /// Workers' sockets beyond those of the first configuration: room for pools that a reload adds or enlarges.
     private static let spareWorkers = 8192
@@ -65,6 +69,8 @@ struct Shell: ~Copyable {
     let descriptorLimit: Int
     let scratch: UnsafeMutableRawPointer
     var blocks = BlockPool()
+    /// When memory that a burst has left behind is looked for, ns; `.max`: nothing has happened since the last time.
+    var tidyAt = UInt64.max
     let connections: UnsafeMutablePointer<Connection>
     let connectionCapacity: Int
     var clientLimit: Int
@@ -227,7 +233,7 @@ struct Shell: ~Copyable {
         for pool in 0..<poolCount { next = min(next, deadlines[pool]) }
         next = min(next, templateDeadline)
         if !isListening && listener >= 0 { next = min(next, openAt) }
-        next = min(next, stacks.deadline)
+        next = min(next, stacks.deadline, tidyAt)
         next = min(next, service.nextAt)
         guard next < armedAt else { return }
         armedAt = next
@@ -276,6 +282,15 @@ struct Shell: ~Copyable {
         if service.nextAt <= now { serviceTurn() }
         takeUpStalled()
         flushDirty()
+        if tidyAt <= now { tidy() } else if tidyAt == .max { tidyAt = now + Self.tidyInterval }
+    }
+
+    /// A burst of calls, or of large bodies, must not be paid for in memory until the restart. The turn after this one arms it again
+    /// only if it has anything to do, so that an idle poold sleeps.
+    private mutating func tidy() {
+        blocks.trim()
+        _ = cpoold_trim_malloc(Self.keptHeapBytes)
+        tidyAt = .max
     }
 
     /// Who calls before the first worker is there would learn no method: they wait in the listen queue.
