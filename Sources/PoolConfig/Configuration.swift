@@ -2,6 +2,8 @@ package import PoolCore
 
 /// What the daemon runs, as plain values. `ConfigurationFile` makes one from YAML; the defaults here are the reference's.
 package struct Configuration: Sendable, Equatable {
+    package static let maximumPools = 256
+
     /// The file that it was read from; nil: the embedded default, or options alone.
     package var file: String?
     /// Callers connect here.

@@ -23,7 +23,7 @@ struct PoolDraft {
 
 /// Files and options → one configuration, or every problem of theirs.
 struct ConfigurationLoader {
-    static let maximumPools = 256
+    static let maximumPools = Configuration.maximumPools
     static let maximumPoolFiles = 1024
 
     var context = ReadContext()

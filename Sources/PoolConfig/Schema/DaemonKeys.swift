@@ -32,7 +32,7 @@ extension ConfigurationKey where Root == Configuration {
         .principals("roles.operate", \.roles.operate, "Who may change something; they may look and call every pool too."),
         .whole("limits.max_connections", \.maximumConnections, 1...1_000_000, "Callers' connections at once.", .restart),
         .whole("limits.max_calls_per_connection", \.callsPerConnection, 1...65_535, "Calls in flight on one connection."),
-        .size("limits.max_body", \.largestBody, 1 << 10...1 << 30, "Largest body, either way."),
+        .size("limits.max_body", \.largestBody, 1 << 10...1 << 30, "Largest body, either way.", .restart),
         .size("limits.max_held_per_connection", \.heldBytesPerConnection, 1 << 16...1 << 36, "Waiting bodies at which a connection is read no further."),
         .size(
             "limits.max_unread_per_connection", \.unreadBytesPerConnection, 1 << 12...1 << 36, "Unread replies at which a client's calls are read no further."),

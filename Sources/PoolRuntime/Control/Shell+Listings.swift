@@ -71,10 +71,17 @@ extension Shell {
         guard let colon = text.lastIndex(of: ":") else { throw notACall(text) }
         let parts = text[text.index(after: colon)...].split(separator: ".", omittingEmptySubsequences: false)
         guard parts.count == 2, let index = UInt32(parts[0]), let generation = UInt32(parts[1]) else { throw notACall(text) }
-        let pool = try find(String(text[..<colon]))
         let call = CallID(index: index, generation: generation)
-        guard pools[pool].machine.isInFlight(call) else {
+        let name = String(text[..<colon])
+        // Calls of a removed pool are listed until they have ended, and another pool may have its name by then.
+        let holders = (0..<poolCount).filter { pools[$0].configuration.name == name && pools[$0].machine.isInFlight(call) }
+        guard let pool = holders.first else {
+            _ = try find(name)
             throw ControlFault(status: .badArguments, text: "call \(text) has ended already; see poolctl calls")
+        }
+        guard holders.count == 1 else {
+            throw ControlFault(
+                status: .badArguments, text: "two calls have the name \(text): a removed pool \(name) finishes one, the pool that took its name has the other")
         }
         operatorCancel = CallReference(pool: pool, index: index)
         handle(pool, .callCancelled(call))

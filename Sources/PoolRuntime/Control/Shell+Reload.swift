@@ -19,6 +19,7 @@ struct ReloadRequest {
 extension Shell {
     /// Reloads that may wait for the one at hand.
     static let maximumReloads = 16
+    private static let stopping = "poold is stopping"
 
     /// OPERATION_RELOAD; answered when the file has been read.
     mutating func reload(_ index: Int, _ header: Header, _ body: [UInt8]) throws {
@@ -28,7 +29,7 @@ extension Shell {
 
     mutating func requestReload(_ request: ReloadRequest?) {
         let request = request ?? ReloadRequest()
-        guard !isStopping else { return refuseReload(request, "poold is stopping") }
+        guard !isStopping else { return refuseReload(request, Self.stopping) }
         guard reloads.count < Self.maximumReloads else { return refuseReload(request, "\(Self.maximumReloads) reloads wait already; try again later") }
         reloads.append(request)
         if reloads.count == 1 { startReload() }
@@ -53,6 +54,12 @@ extension Shell {
     mutating func takeReload() {
         guard let read = reloader.take(), !reloads.isEmpty else { return }
         let request = reloads.removeFirst()
+        // A pool that began now would not be told to stop.
+        guard !isStopping else {
+            refuseReload(request, Self.stopping)
+            while !reloads.isEmpty { refuseReload(reloads.removeFirst(), Self.stopping) }
+            return
+        }
         var result = Poold_V1_ReloadResult()
         switch read {
         case .refused(let problems):
@@ -96,8 +103,7 @@ extension Shell {
         if service.canary.pool >= 0 && configuration.pools.contains(where: { $0.name == CanaryPool.name }) {
             return "the pool name \(CanaryPool.name) is poold's own while it has a canary; rename the pool"
         }
-        var free = Self.maximumPools - poolCount
-        for pool in 0..<poolCount where pools[pool].isRemoved && pools[pool].isStopped { free += 1 }
+        let free = freePlaces
         var added = 0
         for wanted in configuration.pools where pool(named: wanted.name) == nil { added += 1 }
         return added > free ? "\(added) pools are added, and there is room for \(free); pools that were removed free theirs once their calls have ended" : nil
@@ -129,6 +135,8 @@ extension Shell {
         new.controlPath = old.controlPath
         new.canary = old.canary
         new.maximumConnections = old.maximumConnections
+        // Workers and callers were told it when they came, and go by it.
+        new.largestBody = old.largestBody
         new.pools += old.pools.filter(\.isReserved)
         configuration = new
         loaded = read

@@ -161,7 +161,7 @@ extension Shell {
     }
 
     /// Who does not read its replies is read no further, and in the end let go.
-    @inline(__always) private mutating func checkUnread(_ index: Int) {
+    @inline(__always) mutating func checkUnread(_ index: Int) {
         if connections[index].unwritten > configuration.unreadBytesPerConnection { tooMuchUnread(index) }
     }
 

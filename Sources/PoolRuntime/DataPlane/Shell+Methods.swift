@@ -50,10 +50,12 @@ extension Shell {
     mutating func reviewDueMethods() {
         let due = methodReviews
         methodReviews.removeAll(keepingCapacity: true)
-        for pool in due where !pools[pool].isRemoved { reviewMethods(pool) }
+        for pool in due { reviewMethods(pool) }
     }
 
     private mutating func reviewMethods(_ pool: Int) {
+        // A pool that is no longer configured may still start a worker for the calls that it has: its methods stay withdrawn.
+        guard !pools[pool].isRemoved else { return }
         var serving = 0
         var having = [Int](repeating: 0, count: pools[pool].methods.count)
         for slot in 0..<pools[pool].workerCapacity {
@@ -95,8 +97,10 @@ extension Shell {
 
     // MARK: - What callers know
 
-    mutating func withdraw(_ pool: Int, _ method: Int) {
-        if pools[pool].methods[method].number != 0 { announce(withdrawing: [(pool, method)]) }
+    /// All methods of a pool.
+    mutating func withdrawMethods(_ pool: Int) {
+        let known = pools[pool].methods.indices.filter { pools[pool].methods[$0].number != 0 }
+        if !known.isEmpty { announce(withdrawing: known.map { (pool, $0) }) }
     }
 
     /// Gives numbers to some methods, takes those of others, and tells every greeted caller of those that it may call.
@@ -130,7 +134,9 @@ extension Shell {
                 let allowed = entries.filter { access.mayCall(number, pools[$0.pool].configuration) }.map(\.entry)
                 bodies[number] = allowed.isEmpty ? [] : MethodEntry.encoded(allowed)
             }
-            if let body = bodies[number], !body.isEmpty { body.withUnsafeBytes { appendFrame(index, Header(.methods), $0) } }
+            guard let body = bodies[number], !body.isEmpty else { continue }
+            body.withUnsafeBytes { appendFrame(index, Header(.methods), $0) }
+            checkUnread(index)
         }
     }
 

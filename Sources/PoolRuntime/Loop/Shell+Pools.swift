@@ -28,17 +28,26 @@ extension Shell {
 
     /// A place that no pool has, or that one has left for good.
     private func freePlace() -> Int? {
-        for pool in 0..<poolCount where pools[pool].isRemoved && pools[pool].isStopped {
-            guard pools[pool].template.pid == 0, pools[pool].template.ticket == 0 else { continue }
-            return pool
-        }
+        for pool in 0..<poolCount where hasLeft(pool) { return pool }
         return poolCount < Self.maximumPools ? poolCount : nil
+    }
+
+    /// Whether nothing of a removed pool is left: no call, no worker, no template.
+    private func hasLeft(_ pool: Int) -> Bool {
+        pools[pool].isRemoved && pools[pool].isStopped && pools[pool].template.pid == 0 && pools[pool].template.ticket == 0
+    }
+
+    /// Pools that can be added now.
+    var freePlaces: Int {
+        var free = Self.maximumPools - poolCount
+        for pool in 0..<poolCount where hasLeft(pool) { free += 1 }
+        return free
     }
 
     /// A pool that is no longer configured: callers lose its methods now, calls that it has are finished within the shutdown limit.
     mutating func removePool(_ pool: Int) {
         pools[pool].isRemoved = true
-        for method in pools[pool].methods.indices { withdraw(pool, method) }
+        withdrawMethods(pool)
         stopTemplate(pool)
         handle(pool, .shutdown(limit: configuration.shutdownLimit))
     }

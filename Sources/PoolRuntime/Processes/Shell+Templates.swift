@@ -225,7 +225,8 @@ extension Shell {
         pools[pool].template.failures = 0
         let waiting = pools[pool].template.waiting
         pools[pool].template.waiting = []
-        if pools[pool].configuration.usesTemplate {
+        // A pool that stops gets no other template: who waits must come to be all the same, so that its end can be seen.
+        if pools[pool].configuration.usesTemplate && !isStopping && !pools[pool].isRemoved {
             pools[pool].template.state = .starting
             startTemplate(pool)
             // A fork that was not reported may hold the old descriptors until it sees them close.
