@@ -7,6 +7,9 @@ import PoolWire
 extension Shell {
     /// Largest body before WELCOME (PROTOCOL.md, section 1), bytes.
     static let largestBodyUngreeted = 1 << 20
+    /// A caller whose frames cost more than this in one turn, cancelling what is not there or naming what does not exist, waits
+    /// for the next one: some 200 µs.
+    private static let maximumExtraWork = 65_536
 
     /// One read; level triggering brings us back if there is more.
     mutating func readable(_ index: Int) {
@@ -105,6 +108,7 @@ extension Shell {
         let role = connections[index].role
         var limit = bodyLimit(index)
         var at = 0
+        extraWork = 0
         while at < count {
             switch FrameScanner.next(bytes + at, count: count - at, limit: limit) {
             case .needMore:
@@ -126,6 +130,13 @@ extension Shell {
                 }
                 if connections[index].role == .free || connections[index].generation != generation || connections[index].closing { return count }
                 limit = bodyLimit(index)
+                if extraWork > Self.maximumExtraWork && at < count {
+                    // The others first; it is taken up in the next turn.
+                    connections[index].stall = .due
+                    due.append(Int32(index))
+                    setInterest(index)
+                    return at
+                }
                 if isOverfull(index) {
                     if at < count { connections[index].stall = .waiting }
                     setInterest(index)

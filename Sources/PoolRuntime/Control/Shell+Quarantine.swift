@@ -12,21 +12,21 @@ extension Shell {
 
     // MARK: - What a body is known by
 
-    /// FNV-1a over the method and the payload, or over the method and the idempotency key where metadata carries one. Metadata
+    /// Of the method and the payload, or over the method and the idempotency key where metadata carries one. Metadata
     /// itself does not count: a trace id differs each time. 0 is kept for "not hashed".
     static func hash(method: UInt16, flags: UInt8, _ body: UnsafeRawBufferPointer) -> UInt64 {
-        guard flags & FrameFlags.meta != 0, body.count >= 4 else { return hash(method: method, body) }
+        guard flags & FrameFlags.meta != 0, body.count >= 4 else { return BodyHash.of(method: method, body) }
         let length = Int(UInt32(bigEndian: body.loadUnaligned(as: UInt32.self)))
-        guard length <= body.count - 4 else { return hash(method: method, body) }
+        guard length <= body.count - 4 else { return BodyHash.of(method: method, body) }
         if length <= maximumMetadata {
             // Metadata that cannot be read is the application's affair; it names no key.
             let metadata = try? Poold_V1_Meta(serializedBytes: Array(body[4..<4 + length]))
             if var key = metadata?.idempotencyKey, !key.isEmpty {
                 // In a range of its own: a key must not be taken for a body.
-                return key.withUTF8 { ~hash(method: method, UnsafeRawBufferPointer($0)) | 1 }
+                return key.withUTF8 { ~BodyHash.of(method: method, UnsafeRawBufferPointer($0)) | 1 }
             }
         }
-        return hash(method: method, UnsafeRawBufferPointer(rebasing: body[(4 + length)...]))
+        return BodyHash.of(method: method, UnsafeRawBufferPointer(rebasing: body[(4 + length)...]))
     }
 
     // MARK: - What a refused caller is told

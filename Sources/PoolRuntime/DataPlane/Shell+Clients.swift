@@ -89,14 +89,8 @@ extension Shell {
         arrivalConnection = -1
     }
 
-    /// FNV-1a over the method and the body; 0 is kept for "not hashed".
-    static func hash(method: UInt16, _ body: UnsafeRawBufferPointer) -> UInt64 {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325 ^ UInt64(method)
-        for byte in body { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        return hash == 0 ? 1 : hash
-    }
-
     private mutating func refuseName(_ index: Int, _ header: Header, _ name: String) {
+        extraWork += Self.workOfRefusal
         let dot = name.firstIndex(of: ".")
         let poolName = dot.map { String(name[..<$0]) } ?? name
         let caller = connections[index].access
@@ -107,6 +101,7 @@ extension Shell {
                     pools[pool].failure.isEmpty ? "no worker of pool \(poolName) is ready yet" : "pool \(poolName) cannot start: \(pools[pool].failure)"
                 return answer(index, header.id, .poolUnavailable, time: 1_000_000_000, reason)
             }
+            extraWork += 16 * pools[pool].methods.count
             let known = Self.listed(pools[pool].methods.filter { $0.number != 0 }.map(\.name))
             return answer(
                 index, header.id, .noSuchMethod,
@@ -117,6 +112,7 @@ extension Shell {
 
     private mutating func refusePool(_ index: Int, _ id: UInt64, _ name: String) {
         let caller = connections[index].access
+        extraWork += 16 * poolCount
         var names: [String] = []
         for pool in 0..<poolCount where !pools[pool].isRemoved && access.mayCall(caller, pools[pool].configuration) {
             names.append(pools[pool].configuration.name)
@@ -131,6 +127,9 @@ extension Shell {
         if faultLog.allows(now) { journal.warning("call refused: its user may not call the pool", metadata: peer(index).merging(["pool": "\(name)"]) { $1 }) }
         answer(index, id, .permissionDenied, "your user may not call pool \(name); `callers` of the pool in poold's configuration says who may")
     }
+
+    /// A refusal with its text costs about so many steps of a list.
+    private static let workOfRefusal = 256
 
     /// Names for a message, not more than a reader wants.
     private static func listed(_ names: [String]) -> String {
@@ -173,6 +172,7 @@ extension Shell {
     private mutating func cancel(_ index: Int, _ id: UInt64) {
         var reference = connections[index].firstCall
         while reference != .none {
+            extraWork += 1
             let context = pools[reference.pool].contexts + reference.index
             if context.pointee.clientID == id {
                 handle(reference.pool, .callCancelled(context.pointee.call))

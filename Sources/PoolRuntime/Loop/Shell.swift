@@ -35,7 +35,8 @@ struct Shell: ~Copyable {
     private static let tidyInterval: UInt64 = 10_000_000_000
     /// Free bytes in the heaps that are not worth giving back.
     private static let keptHeapBytes = 4 << 20
-    static let maximumPools = 256
+    /// Those of a configuration and poold's own.
+    static let maximumPools = Configuration.maximumPools + 1
     /// Workers' sockets beyond those of the first configuration: room for pools that a reload adds or enlarges.
     private static let spareWorkers = 8192
     /// Reads of a dead worker's socket, which holds what a socket buffer holds: a grandchild may go on writing.
@@ -101,6 +102,8 @@ struct Shell: ~Copyable {
     var postponed: [(pool: Int, event: Event)] = []
     var host: HostMachine
     var hostEffects: [HostMachine.Effect] = []
+    /// What the host machine grants is being carried out.
+    var isGranting = false
     var warming = WarmingTable()
 
     let globalMethods: UnsafeMutablePointer<GlobalMethod>
@@ -140,6 +143,8 @@ struct Shell: ~Copyable {
     var replyBody = UnsafeRawBufferPointer(start: nil, count: 0)
     /// Of the arriving call, where the machine wants it.
     var arrivalHash: UInt64 = 0
+    /// Steps of lists that were walked for the frames of one read, beyond what a frame costs.
+    var extraWork = 0
     /// The call that an operator is cancelling.
     var operatorCancel = CallReference.none
     var stacks = StackBoard()
@@ -215,7 +220,7 @@ struct Shell: ~Copyable {
         let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: Self.eventsPerTurn)
         while !isOver {
             armTimer()
-            let count = epoll_wait(epoll, events, Int32(Self.eventsPerTurn), due.isEmpty && !warming.isDue ? -1 : 0)
+            let count = epoll_wait(epoll, events, Int32(Self.eventsPerTurn), due.isEmpty && methodReviews.isEmpty && !warming.isDue ? -1 : 0)
             now = cpoold_now()
             if count > 0 {
                 for index in 0..<Int(count) { dispatch(events + index) }

@@ -10,11 +10,15 @@ extension Shell {
 
     /// Carries out what the host machine has granted.
     mutating func spawnGranted() {
+        // A start that fails at once grants the next one: in this loop, not one within the other.
+        guard !isGranting else { return }
+        isGranting = true
         while !hostEffects.isEmpty {
             switch hostEffects.removeFirst() {
             case .spawn(let pool, let worker): spawn(Int(pool), worker)
             }
         }
+        isGranting = false
     }
 
     mutating func startEnded(_ pool: Int, _ worker: WorkerID) {
