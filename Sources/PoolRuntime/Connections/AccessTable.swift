@@ -8,6 +8,8 @@ struct AccessTable {
     static let maximumClasses = 4096
     /// poold's own connections: may call every pool, also the reserved ones.
     static let ownClass: UInt16 = 0
+    /// root and poold's own user, whatever their groups: they have a class also when all others are taken.
+    private static let masterClass: UInt16 = 1
 
     struct Credentials: Hashable {
         var user: UInt32
@@ -21,7 +23,7 @@ struct AccessTable {
 
     init(_ configuration: Configuration) {
         roles = configuration.roles
-        credentials = [Credentials(user: getuid(), groups: [])]
+        credentials = [Credentials(user: getuid(), groups: []), Credentials(user: 0, groups: [])]
     }
 
     /// Other roles; the classes stay.
@@ -29,6 +31,7 @@ struct AccessTable {
 
     /// The class of the peer of a socket.
     mutating func peerClass(_ descriptor: Int32, user: UInt32, group: UInt32) -> UInt16 {
+        if user == 0 || user == ownUser { return Self.masterClass }
         var groups: [UInt32] = [group]
         withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 1024) { buffer in
             let count = cpoold_peer_groups(descriptor, buffer.baseAddress!, Int32(buffer.count))

@@ -8,10 +8,10 @@ import PoolWire
 extension Shell {
     // MARK: - Places in the slab
 
-    /// `nil`: the role's limit is reached.
-    mutating func addConnection(_ descriptor: Int32, _ role: Role) -> Int? {
+    /// `nil`: the role's limit is reached. `isOwn`: poold's own caller, which callers must not shut out.
+    mutating func addConnection(_ descriptor: Int32, _ role: Role, isOwn: Bool = false) -> Int? {
         switch role {
-        case .client where clientCount >= clientLimit: return nil
+        case .client where clientCount >= clientLimit && !isOwn: return nil
         case .control where controlCount >= Self.maximumControlConnections: return nil
         case .free, .client, .control, .worker: break
         }
@@ -79,21 +79,27 @@ extension Shell {
                 descriptor = cpoold_accept(listener)
                 guard descriptor >= 0 else { return }
             }
-            guard let index = addConnection(descriptor, role) else {
-                close(descriptor)
-                if faultLog.allows(now) {
-                    log.warning(
-                        "connection refused: the limit is reached", metadata: ["limit": "\(role == .client ? clientLimit : Self.maximumControlConnections)"])
-                }
-                continue
-            }
-            var uid: UInt32 = 0
-            var gid: UInt32 = 0
+            // Who cannot be known is nobody.
+            var uid = UInt32.max
+            var gid = UInt32.max
             var pid: Int32 = 0
             _ = cpoold_peer(descriptor, &uid, &gid, &pid)
+            let peer = access.peerClass(descriptor, user: uid, group: gid)
+            let limit = role == .client ? clientLimit : controlLimit(peer)
+            guard role == .client || controlCount < limit, let index = addConnection(descriptor, role) else {
+                close(descriptor)
+                if faultLog.allows(now) { log.warning("connection refused: the limit is reached", metadata: ["limit": "\(limit)", "uid": "\(uid)"]) }
+                continue
+            }
             connections[index].identity = identity(of: uid)
-            connections[index].access = access.peerClass(descriptor, user: uid, group: gid)
+            connections[index].access = peer
         }
+    }
+
+    /// Everybody may connect to the control socket, so strangers must not fill it, nor those who only look keep out who operates.
+    private func controlLimit(_ peer: UInt16) -> Int {
+        if access.mayOperate(peer) { return Self.maximumControlConnections }
+        return access.mayLook(peer) ? Self.maximumControlConnections * 3 / 4 : Self.maximumControlConnections / 4
     }
 
     /// Without this the listen queue stays readable and the loop spins.

@@ -23,7 +23,7 @@ extension Shell {
         let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
         guard socketpair(AF_UNIX, kind, 0, &pair) == 0 else { return false }
         // Accepted by nobody, it is of poold's own class (`AccessTable`), which alone may call the reserved pool.
-        guard addConnection(pair[1], .client) != nil else {
+        guard addConnection(pair[1], .client, isOwn: true) != nil else {
             for descriptor in pair { close(descriptor) }
             return false
         }
