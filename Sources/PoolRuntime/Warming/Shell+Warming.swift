@@ -93,6 +93,7 @@ extension Shell {
             var options = JSONDecodingOptions()
             options.ignoreUnknownFields = true
             var commands = try Poold_V1_WarmedWorker(jsonUTF8Bytes: Array(replyBody), options: options).commands
+            commands.removeLast(max(0, commands.count - WarmingTable.maximumCommands))
             for at in commands.indices {
                 commands[at].command = String(commands[at].command.prefix(WarmingTable.maximumText))
                 commands[at].problem = String(commands[at].problem.prefix(WarmingTable.maximumText))

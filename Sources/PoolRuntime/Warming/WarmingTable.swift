@@ -53,6 +53,8 @@ struct WarmingTable {
     /// Bytes of a worker's answer that are looked at, and of each text in it that are kept.
     static let maximumAnswer = 1 << 20
     static let maximumText = 8192
+    /// As many as a configuration may have.
+    static let maximumCommands = 256
 
     private(set) var jobs: [WarmingJob] = []
     private var nextNumber: UInt64 = 1
