@@ -35,7 +35,7 @@ extension Shell {
             do {
                 if header.code == UInt16(Poold_V1_Operation.reload.rawValue) { return try reload(index, header, Array(body)) }
                 if header.code == UInt16(Poold_V1_Operation.stack.rawValue) { return try operatorStack(index, header.id, Array(body)) }
-                let reply = try answerOperation(header.code, Array(body))
+                let reply = try answerOperation(index, header.code, Array(body))
                 reply.withUnsafeBytes { appendFrame(index, Header(.control, code: header.code, id: header.id), $0) }
             } catch let fault as ControlFault {
                 appendError(index, id: header.id, fault.status, time: 0, fault.text)
@@ -48,7 +48,7 @@ extension Shell {
         }
     }
 
-    private mutating func answerOperation(_ code: UInt16, _ body: [UInt8]) throws -> [UInt8] {
+    private mutating func answerOperation(_ index: Int, _ code: UInt16, _ body: [UInt8]) throws -> [UInt8] {
         let operation = Poold_V1_Operation(rawValue: Int(code)) ?? .UNRECOGNIZED(Int(code))
         switch operation {
         case .status: return try statusMessage().serializedBytes()
@@ -96,7 +96,7 @@ extension Shell {
         case .postMortem: return try postMortem(body)
         case .quarantine: return try quarantineList(body)
         case .events: return try listEvents(body)
-        case .configuration: return try effectiveConfiguration().serializedBytes()
+        case .configuration: return try effectiveConfiguration(index).serializedBytes()
         case .warm: return try warmOperation(body)
         case .warmProgress: return try warmProgressOperation(body)
         case .stats: return try statsMessage(try Poold_V1_PoolFilter(serializedBytes: body).pool).serializedBytes()
