@@ -27,7 +27,9 @@ extension Shell {
         switch FrameType(rawValue: header.type) {
         case .error where header.id == 0:
             guard header.code == Status.setupFailed.rawValue else { return workerBroke(index, "ERROR without a call and with status \(header.code)") }
-            let text = String(decoding: body.prefix(65_536), as: UTF8.self)
+            guard pools[pool].machine.listing(worker)?.wasReady != true else { return workerBroke(index, "it says that it cannot serve after it was ready") }
+            // Every call that is refused for it carries this text.
+            let text = Journal.bounded(String(decoding: body.prefix(65_536), as: UTF8.self), DeathRecord.maximumFailure)
             pools[pool].failure = text
             pools[pool].workers[Int(worker.slot)].failure = text
             journal.error(
@@ -61,6 +63,8 @@ extension Shell {
             welcome.withUnsafeBytes { appendFrame(index, Header(.welcome), $0) }
         case .methods:
             guard connections[index].hasSpoken else { return workerBroke(index, "METHODS before HELLO") }
+            // Each change takes numbers, of which there are so many and no more.
+            guard pools[pool].machine.listing(worker)?.wasReady != true else { return workerBroke(index, "METHODS a second time") }
             do { learn(pool, worker, try MethodEntry.readList(body)) } catch { workerBroke(index, error.text) }
         case .result, .welcome, .call, .chunk, .cancel, .window, .release, .ping, .drain, .control, nil:
             workerBroke(index, "a worker does not send frame type \(header.type)")
