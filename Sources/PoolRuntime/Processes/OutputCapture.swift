@@ -11,7 +11,9 @@ struct OutputCapture {
     let stream: String
     private var line: [UInt8] = []
     private var isCut = false
-    private(set) var tail: [UInt8] = []
+    /// The last bytes, up to twice as many as are kept: to move them for each line would cost more than all else.
+    private var last: [UInt8] = []
+    var tail: [UInt8] { Array(last.suffix(Self.maximumTail)) }
     private var allowance: Double
     private var refilled: UInt64 = 0
     private(set) var suppressed = 0
@@ -49,9 +51,9 @@ struct OutputCapture {
             line.removeAll(keepingCapacity: true)
             isCut = false
         }
-        tail.append(contentsOf: line.suffix(Self.maximumTail - 1))
-        tail.append(0x0A)
-        if tail.count > Self.maximumTail { tail.removeFirst(tail.count - Self.maximumTail) }
+        last.append(contentsOf: line.suffix(Self.maximumTail - 1))
+        last.append(0x0A)
+        if last.count >= 2 * Self.maximumTail { last.removeFirst(last.count - Self.maximumTail) }
         allowance = min(rate * 10, allowance + Double(now - refilled) / 1e9 * rate)
         refilled = now
         guard allowance >= 1 || rate == 0 else {

@@ -119,9 +119,14 @@ extension Shell {
         pendingForks += 1
     }
 
+    /// One that floods its socket does not hold up the others.
+    private static let messagesPerTurn = 64
+
     mutating func readTemplate(_ pool: Int) {
         guard pools[pool].template.control >= 0 else { return }
-        while pools[pool].template.control >= 0 {
+        var messages = 0
+        while pools[pool].template.control >= 0, messages < Self.messagesPerTurn {
+            messages += 1
             let count = recv(pools[pool].template.control, scratch, 65_536, 0)
             if count < 0 && (errno == EAGAIN || errno == EINTR) { break }
             guard count > 0 else {
@@ -254,7 +259,10 @@ extension Shell {
 
     mutating func templateExited(_ pool: Int, _ pid: Int32) {
         // It may have answered before it died.
-        while pools[pool].template.control >= 0 {
+        var messages = 0
+        // As many as it can have been asked for, and a few: a grandchild may hold the socket and write on.
+        while pools[pool].template.control >= 0, messages < pools[pool].workerCapacity + Self.messagesPerTurn {
+            messages += 1
             let count = recv(pools[pool].template.control, scratch, 65_536, 0)
             guard count > 0 else { break }
             templateSays(pool, [UInt8](UnsafeRawBufferPointer(start: scratch, count: count)))
