@@ -65,7 +65,7 @@ extension PoolMachine {
     private func revivable() -> Int? {
         for slot in 0..<usedSlots {
             let worker = workers[slot]
-            if worker.phase == .ready && worker.leaving && !worker.deaf && worker.cause == .scaledDown { return slot }
+            if worker.phase == .ready && worker.leaving && !worker.replaceWanted && !worker.deaf && worker.cause == .scaledDown { return slot }
         }
         return nil
     }
@@ -149,7 +149,12 @@ extension PoolMachine {
     }
 
     private mutating func markForReplacement(_ slot: Int, _ cause: WorkerCause) {
-        guard !workers[slot].leaving, !workers[slot].replacing, !workers[slot].replaceWanted else { return }
+        guard !workers[slot].replacing, !workers[slot].replaceWanted else { return }
+        if workers[slot].leaving {
+            // It goes, and is not called back: it may run code that is to be gone.
+            workers[slot].replaceWanted = true
+            return
+        }
         switch workers[slot].phase {
         case .spawning, .starting, .ready:
             workers[slot].replaceWanted = true
