@@ -51,7 +51,8 @@ package nonisolated enum Poold_V1_Operation: SwiftProtobuf.Enum, Swift.CaseItera
   /// operate: QuarantineRequest → Done
   case clearQuarantine // = 8
 
-  /// look: PoolFilter → Stats
+  /// look: PoolFilter → Stats. Ask pool by pool, by the names that STATUS lists: percentiles are worked out when they are asked for, and
+  /// callers wait meanwhile; one pool takes less than a millisecond, all of many pools together some ten.
   case stats // = 9
 
   /// look: PoolFilter → Calls

@@ -1,4 +1,5 @@
 import ArgumentParser
+import PoolClient
 import PoolProtocol
 
 struct StatsCommand: Connecting {
@@ -22,13 +23,33 @@ struct StatsCommand: Connecting {
 
     func run() throws {
         try watch.show(common) { style in
-            let stats: Poold_V1_Stats = try common.ask(.stats, filter.message, pool: filter.pool)
+            let stats = try gather()
             if common.json { return try stats.json() + "\n" }
             return stats.pools.map { pool in
                 let lines = methods ? StatsText.methods(pool, style) : StatsText.pool(pool, style)
                 return lines.joined(separator: "\n") + "\n"
             }.joined(separator: "\n")
         }
+    }
+
+    /// Pool by pool, so that no question holds up poold's loop for longer than one pool takes.
+    private func gather() throws -> Poold_V1_Stats {
+        let connection = try common.connectControl()
+        if filter.pool != nil { return try common.ask(.stats, filter.message, pool: filter.pool, on: connection) }
+        let status: Poold_V1_Status = try common.ask(.status, on: connection)
+        var all = Poold_V1_Stats()
+        for pool in status.pools where !pool.reserved {
+            var request = Poold_V1_PoolFilter()
+            request.pool = pool.name
+            do throws(PoolError) {
+                let one: Poold_V1_Stats = try common.ask(.stats, request, on: connection)
+                all.pools += one.pools
+            } catch {
+                // A reload has taken it away meanwhile.
+                guard error.status == "no_such_pool" else { throw error }
+            }
+        }
+        return all
     }
 }
 
@@ -53,6 +74,11 @@ enum StatsText {
         row("queue depth, mean") { Format.threeDigits($0.meanQueueDepth) }
         row("queue depth, most") { "\($0.maximumQueueDepth)" }
         for (name, path) in [("wait", \Poold_V1_Window.wait), ("service", \.service), ("latency", \.latency)] {
+            // A pool that nobody has called yet: one line instead of seven empty ones.
+            guard pool.windows.contains(where: { $0[keyPath: path].count > 0 }) else {
+                row(name) { _ in "–" }
+                continue
+            }
             row("\(name) mean") { $0[keyPath: path].count == 0 ? "–" : Format.span(UInt64($0[keyPath: path].mean)) }
             for (label, quantile) in quantiles { row("\(spaces(name)) \(label)") { span($0[keyPath: path], quantile) } }
         }
@@ -66,6 +92,7 @@ enum StatsText {
     }
 
     static func methods(_ pool: Poold_V1_PoolStats, _ style: Style) -> [String] {
+        if pool.methods.isEmpty { return ["  \(Format.visible(pool.pool)): no call has ended yet"] }
         var table = Table([
             .left("METHOD", canShrink: true), .right("RESULTS"), .right("ERRORS"), .right("WAIT p50", rank: 5), .right("WAIT p99", rank: 4),
             .right("SERVICE p50", rank: 1), .right("SERVICE p99", rank: 1), .right("LATENCY p50", rank: 3), .right("LATENCY p99", rank: 2),
