@@ -231,6 +231,12 @@ def test_sighup_a_dry_run_and_what_needs_a_restart(site):
     site.configure({"text": {"workers": 3}}, limits="{ max_connections: 100 }")
     assert [c["effect"] for c in site.reload()["changes"]] == ["restart"]
     assert "takes effect when poold is started again" in poold.log()
+    # It is told until it is done, and what is shown is what holds.
+    assert [c["effect"] for c in site.reload()["changes"]] == ["restart"]
+    shown = json.loads(poold.ctl("config", "show", "--running", "--json").stdout)["values"]
+    assert {value["key"]: value["value"] for value in shown}["limits.max_connections"] == "65536"
+    site.configure({"text": {"workers": 3}})
+    assert site.reload().get("changes", []) == []
 
 
 def test_a_broken_module_leaves_the_old_workers(site):

@@ -138,6 +138,9 @@ extension Shell {
         message.version = PooldVersion.text
         message.pid = getpid()
         message.protocol = 1
+        message.configurationFile = configuration.file ?? ""
+        message.socket = configuration.socketPath
+        message.controlSocket = configuration.controlPath
         return message
     }
 

@@ -139,7 +139,7 @@ extension Shell {
         new.largestBody = old.largestBody
         new.pools += old.pools.filter(\.isReserved)
         configuration = new
-        loaded = read
+        loaded = Self.kept(loaded, over: read)
         clientLimit = Self.clientLimit(new, descriptors: descriptorLimit)
         host.startingAtOnce = new.startingAtOnce
         access.configure(new)
@@ -153,6 +153,16 @@ extension Shell {
         forgetAccess()
         spawnGranted()
         report(changes)
+    }
+
+    /// What is in force from now on: what needs a restart has its old value, is shown so, and is told again by the next reload.
+    private static func kept(_ old: LoadedConfiguration, over read: LoadedConfiguration) -> LoadedConfiguration {
+        let before = Dictionary(old.values.map { ($0.key, $0) }, uniquingKeysWith: { first, _ in first })
+        var kept = read
+        for (index, value) in read.values.enumerated() where ConfigurationDifference.effect(of: value.key) == .restart {
+            if let was = before[value.key] { kept.values[index] = was }
+        }
+        return kept
     }
 
     private mutating func update(_ pool: Int, to wanted: PoolConfiguration) {
