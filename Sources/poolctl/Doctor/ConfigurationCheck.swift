@@ -1,4 +1,5 @@
 import PoolConfig
+import PoolProtocol
 
 /// The configuration that the other checks go by.
 struct ConfigurationCheck {
@@ -6,8 +7,14 @@ struct ConfigurationCheck {
     var configuration: Configuration?
     var findings: [Finding]
 
-    static func load(_ file: String?) -> ConfigurationCheck {
-        let file = file ?? ConfigurationSource.usualFile()
+    /// `running`: the poold that answers, whose file counts where no other is named.
+    static func load(_ file: String?, running: Poold_V1_Version?) -> ConfigurationCheck {
+        let own = running.flatMap { $0.configurationFile.isEmpty ? nil : $0.configurationFile }
+        let file = file ?? ConfigurationSource.usualFile() ?? own
+        if file == nil, let running {
+            let found = "no file; the running poold, pid \(running.pid), was given its pools by options"
+            return ConfigurationCheck(configuration: nil, findings: [.ok("configuration", "file", found)])
+        }
         switch ConfigurationSource(file: file).load() {
         case .loaded(let loaded):
             let pools = loaded.configuration.pools.filter { !$0.isReserved }.map { $0.name }.joined(separator: ", ")

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import PoolConfig
+import PoolProtocol
 
 struct Doctor: Connecting {
     static let configuration = CommandConfiguration(
@@ -16,7 +17,7 @@ struct Doctor: Connecting {
               poolctl doctor --config /etc/poold/poold.yaml
               poolctl doctor --json
             """)
-    @Option(help: ArgumentHelp("The configuration to check. Default: the usual file, if there is one.", valueName: "path"), completion: .file())
+    @Option(help: ArgumentHelp("The configuration to check. Default: the usual file, then the running poold's.", valueName: "path"), completion: .file())
     var config: String?
     @Option(help: ArgumentHelp("The Python to check where no configuration names one.", valueName: "program"))
     var python = "python3"
@@ -41,7 +42,7 @@ struct Doctor: Connecting {
                 Output.line(finding.lines(style).joined(separator: "\n"))
             }
         }
-        let configured = ConfigurationCheck.load(config)
+        let configured = ConfigurationCheck.load(config, running: try? common.ask(.version))
         tell(KernelCheck.findings())
         tell(LimitCheck.findings(configured.configuration))
         tell(MemoryCheck.findings())
