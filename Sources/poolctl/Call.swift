@@ -89,11 +89,7 @@ struct Call: Connecting {
         let names = connection.methods.keys.sorted()
         let pool = String(method.prefix { $0 != "." })
         switch error.status {
-        case "no_such_method":
-            let own = names.filter { $0.hasPrefix(pool + ".") }
-            var error = Common.suggesting(error, method, among: own)
-            if error.detail.isEmpty && !own.isEmpty && own.count <= 20 { error.detail = "Pool \(pool) has: \(own.joined(separator: ", "))" }
-            return error
+        case "no_such_method": return Common.suggesting(error, method, among: names.filter { $0.hasPrefix(pool + ".") })
         case "no_such_pool": return Common.suggesting(error, pool, among: Set(names.compactMap { $0.split(separator: ".").first.map(String.init) }).sorted())
         default: return error
         }

@@ -24,6 +24,9 @@ private func load(_ file: String?, _ json: Bool) throws -> LoadedConfiguration {
     case .loaded(let loaded): return loaded
     case .refused(let problems):
         if json { print(problemsJSON(problems)) } else { for problem in problems { complain("\(problem)") } }
+        if !json && file == nil && ConfigurationSource.usualFile() == nil {
+            complain("No file was named, and there is no \(ConfigurationSource.usualPath). What a running poold holds shows `poolctl config show --running`.")
+        }
         throw ExitCode(78)
     }
 }
@@ -40,6 +43,7 @@ private func problemsJSON(_ problems: [ConfigurationProblem]) -> String {
 struct ConfigCheck: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "check", abstract: "Name every problem of a file and its pools.d, without a running poold.",
+        usage: "poolctl config check [<file>] [--json]",
         discussion: "EXAMPLE\n  poolctl config check /etc/poold/poold.yaml")
     @Argument(help: "The file. Default: $POOLD_CONFIG, then /etc/poold/poold.yaml.") var file: String?
     @Flag(help: "Machine-readable output, one JSON value.") var json = false
@@ -55,7 +59,8 @@ struct ConfigCheck: ParsableCommand {
 struct ConfigShow: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "show", abstract: "Show every value that holds, and where it comes from.",
-        discussion: "EXAMPLE\n  poolctl config show --changed /etc/poold/poold.yaml\n  poolctl config show --running")
+        usage: "poolctl config show [<file> | --running] [--changed] [options]",
+        discussion: "EXAMPLES\n  poolctl config show --changed /etc/poold/poold.yaml\n  poolctl config show --running")
     @OptionGroup var common: Common
     @Argument(help: "The file. Default: $POOLD_CONFIG, then /etc/poold/poold.yaml.") var file: String?
     @Flag(help: "What the running poold holds.") var running = false
@@ -105,7 +110,8 @@ struct ConfigShow: ParsableCommand {
 struct ConfigDiff: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "diff", abstract: "Say what a file would change: of another file, or of the running poold.",
-        discussion: "EXAMPLE\n  poolctl config diff /etc/poold/poold.yaml\n  poolctl config diff old.yaml new.yaml")
+        usage: "poolctl config diff <file> [options]\npoolctl config diff <old> <new> [--json]",
+        discussion: "EXAMPLES\n  poolctl config diff /etc/poold/poold.yaml\n  poolctl config diff old.yaml new.yaml")
     @OptionGroup var common: Common
     @Argument(help: "The file that would be loaded; with a second one: the old file.") var first: String
     @Argument(help: "The new file.") var second: String?

@@ -50,11 +50,17 @@ struct Poolctl: ParsableCommand {
 
     /// An unknown command: the parser would only call it an unexpected argument.
     private static func explainTypo(_ arguments: [String]) {
-        guard let first = arguments.first, !first.hasPrefix("-"), first != "help" else { return }
         let names = configuration.groupedSubcommands.flatMap(\.subcommands).map { $0._commandName }
-        guard !names.contains(first) else { return }
-        let nearest = Nearest.match(first, among: names)
-        complain("poolctl: there is no command \(Format.visible(first))" + (nearest.map { "; did you mean `poolctl \($0)`?" } ?? "; see `poolctl --help`"))
+        explainTypo(arguments.first, of: "poolctl", among: names)
+        if arguments.first == "config" {
+            explainTypo(arguments.dropFirst().first, of: "poolctl config", among: Config.configuration.subcommands.map { $0._commandName })
+        }
+    }
+
+    private static func explainTypo(_ word: String?, of command: String, among names: [String]) {
+        guard let word, !word.hasPrefix("-"), word != "help", !names.contains(word) else { return }
+        let advice = Nearest.match(word, among: names).map { "did you mean `\(command) \($0)`?" } ?? "see `\(command) --help`"
+        complain("poolctl: there is no command \(Format.visible(word)); \(advice)")
         Poolctl.exit(withError: ExitCode.validationFailure)
     }
 

@@ -12,7 +12,7 @@ import time
 
 import pytest
 from conftest import BIN, ROOT
-from fake_control import FakeControl, encode, full
+from fake_control import OPERATIONS, FakeControl, encode, full
 
 CTL = str(BIN / "poolctl")
 LONG = "company_department_of_very_long_names"
@@ -22,7 +22,7 @@ SHOWN = {
     ("stats", "--methods"): {"stats": "Stats"}, ("calls",): {"calls": "Calls"}, ("sessions",): {"sessions": "Sessions"}, ("events",): {"events": "Events"},
     ("post-mortem",): {"post_mortem": "Deaths"}, ("post-mortem", "--full"): {"post_mortem": "Deaths"}, ("quarantine",): {"quarantine": "QuarantineList"},
     ("stack", "some_name"): {"stack": "Stacks"}, ("reload",): {"reload": "ReloadResult"}, ("warm", "some_name"): {"warm": "WarmProgress"},
-    ("cancel", "some_name:1.1"): {"cancel": "Done"}, ("kill", "some_name", "0"): {"kill": "Done"}, ("resume", "some_name"): {"resume": "Done"},
+    ("cancel", "some_name:1.1"): {"cancel": "Done"}, ("kill", "some_name", "1234567"): {"kill": "Done"}, ("resume", "some_name"): {"resume": "Done"},
 }
 #: those whose tables must fit; the others print what a worker or poold said as it is
 TABLES = [c for c in SHOWN if c[0] in ("status", "pools", "workers", "stats", "calls", "sessions", "post-mortem", "quarantine", "reload", "warm") and "--full" not in c]
@@ -163,6 +163,24 @@ def test_statistics_stand_side_by_side(fake):
     assert "–" in empty and "nan" not in empty
 
 
+def test_statistics_are_asked_for_pool_by_pool(fake):
+    """One question about all pools would hold up poold's loop for tens of milliseconds."""
+    pools = [full("Pool", name="text"), full("Pool", name="vectors"), {**full("Pool", name="poold-canary"), "reserved": 1}]
+    where = fake(status=encode("Status", **full("Status", pools=pools)), stats=encode("Stats", pools=[full("PoolStats", pool="one")]))
+    done = run("stats", "--json", *where)
+    assert len(json.loads(done.stdout)["pools"]) == 2, done.stderr
+    asked = [body for code, body in fake.made[-1][0].asked if code == OPERATIONS["stats"]]
+    assert asked == [encode("PoolFilter", pool=name) for name in ("text", "vectors")]
+
+
+def test_statistics_leave_out_a_pool_that_a_reload_took_away_meanwhile(fake):
+    pools = [full("Pool", name="gone"), full("Pool", name="text")]
+    answers = iter([("error", 8, "there is no pool gone"), encode("Stats", pools=[full("PoolStats", pool="text")])])
+    where = fake(status=encode("Status", **full("Status", pools=pools)), stats=lambda: next(answers))
+    done = run("stats", "--json", *where)
+    assert done.returncode == 0 and [pool["pool"] for pool in json.loads(done.stdout)["pools"]] == ["text"], done.stderr
+
+
 # ---- watching
 
 def test_watch_in_a_pipe_prints_blocks_and_ends_by_sigint(fake):
@@ -295,6 +313,14 @@ def test_a_reload_with_errors_changes_nothing_and_fails(fake):
     done = run("reload", *fake(reload=encode("ReloadResult", errors=["poold.yaml:3: pools.text.workers: found \"many\""])))
     assert done.returncode == 1 and "poold.yaml:3" in done.stderr and "Nothing was changed" in done.stderr
     assert "nothing differs" in run("reload", *fake(reload=b"")).stdout
+
+
+def test_cancel_goes_on_after_a_call_that_has_ended(fake):
+    answers = iter([("error", 11, "call text:1.1 has ended already"), encode("Done", explanation="cancelled")])
+    done = run("cancel", "text:1.1", "text:2.1", *fake(cancel=lambda: next(answers)))
+    assert done.returncode == 8 and "has ended already" in done.stderr and done.stdout == "cancelled\n"
+    wrong = run("cancel", "text", *fake())
+    assert wrong.returncode == 64 and "POOL:INDEX.GENERATION" in wrong.stderr
 
 
 def test_a_stale_worker_name_is_refused(fake):

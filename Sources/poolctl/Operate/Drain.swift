@@ -1,4 +1,5 @@
 import ArgumentParser
+import PoolClient
 import PoolProtocol
 
 struct Drain: Connecting {
@@ -49,13 +50,35 @@ struct Cancel: Connecting {
     @Argument(help: "Calls, as `poolctl calls` names them.") var calls: [String]
     @OptionGroup var common: Common
 
+    func validate() throws {
+        for call in calls where !Self.isName(call) {
+            throw ValidationError("\(call) does not name a call; `poolctl calls` lists them as POOL:INDEX.GENERATION")
+        }
+    }
+
+    /// One that has ended already keeps none of the others.
     func run() throws {
         let connection = try common.connectControl()
+        var hasEnded = false
         for call in calls {
             var request = Poold_V1_CancelRequest()
             request.call = call
-            let pool = String(call.prefix { $0 != ":" })
-            try common.show(try common.ask(.cancel, request, pool: pool, on: connection))
+            do {
+                let done: Poold_V1_Done = try common.ask(.cancel, request, pool: String(call.prefix { $0 != ":" }), on: connection)
+                try common.show(done)
+            } catch let error as PoolError {
+                // It is a call's name, so what is wrong with it is that there is no such call any more.
+                guard error.status == "bad_arguments" else { throw error }
+                hasEnded = true
+                Poolctl.report(PoolError(status: "not_found", message: error.message), asJSON: common.json)
+            }
         }
+        if hasEnded { throw ExitCode(ExitStatus.notFound.rawValue) }
+    }
+
+    private static func isName(_ text: String) -> Bool {
+        guard let colon = text.lastIndex(of: ":"), colon != text.startIndex else { return false }
+        let parts = text[text.index(after: colon)...].split(separator: ".", omittingEmptySubsequences: false)
+        return parts.count == 2 && parts.allSatisfy { UInt32($0) != nil }
     }
 }

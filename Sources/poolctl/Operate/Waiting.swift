@@ -69,12 +69,15 @@ struct WorkerName: ExpressibleByArgument {
         }
     }
 
-    /// Refuses a process that is no longer there: its slot has another one now.
+    /// Refuses a slot without a worker, and a process that is no longer there: its slot has another one now.
     func check(_ common: Common, pool name: String) throws(PoolError) {
-        guard let generation else { return }
         let pool = try Common.find(name, in: try common.status())
-        guard let worker = pool.workers.first(where: { Int32(clamping: $0.slot) == slot }), worker.generation == generation else {
+        let worker = pool.workers.first { Int32(clamping: $0.slot) == slot }
+        if let generation, worker?.generation != generation {
             throw PoolError(status: "not_found", message: "worker \(slot).\(generation) of pool \(name) is gone; see `poolctl workers \(name)`")
+        }
+        guard worker != nil else {
+            throw PoolError(status: "not_found", message: "pool \(name) has no worker \(slot); see `poolctl workers \(name)`")
         }
     }
 }
