@@ -11,25 +11,37 @@ struct Poold: ParsableCommand {
         commandName: "poold",
         abstract: "A pool of Python workers behind a Unix socket.",
         discussion: """
-            Without a subcommand it serves what $POOLD_CONFIG or /etc/poold/poold.yaml says; where there is
-            neither, the example pools on a private socket, and says how to call them.
+            Without a subcommand it serves what $POOLD_CONFIG or /etc/poold/poold.yaml
+            says; where there is neither, the example pools on a private socket, and
+            says how to call them.
 
-            EXAMPLE
+            EXAMPLES
+              poold
               poold serve --config /etc/poold/poold.yaml
-              poold serve --socket /run/poold/poold.sock --pool text=/srv/text.py --workers 4
+              poold serve --socket /run/poold/poold.sock --pool text=/srv/text.py
             """,
         version: PooldVersion.text,
         subcommands: [Serve.self],
         defaultSubcommand: Serve.self)
+
+    static func main() {
+        // The parser would only call it an unexpected argument.
+        if let first = CommandLine.arguments.dropFirst().first, !first.hasPrefix("-"), first != "serve", first != "help" {
+            var text = "poold: there is no command \(first); `poold serve` serves pools, see `poold --help`\n"
+            text.withUTF8 { _ = write(2, $0.baseAddress, $0.count) }
+            Poold.exit(withError: ExitCode.validationFailure)
+        }
+        main(nil)
+    }
 }
 
 struct Serve: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Serve pools until SIGTERM (a second one ends at once).",
         discussion: """
-            EXAMPLE
+            EXAMPLES
               poold serve --config /etc/poold/poold.yaml
-              poold serve --pool text=/srv/text.py --pool vectors=company.vectors --workers 4
+              poold serve --pool text=/srv/text.py --pool vectors=company.vectors
 
             EXIT CODES
               0 stopped   64 wrong usage   69 cannot start   78 the configuration is refused

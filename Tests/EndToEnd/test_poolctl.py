@@ -40,6 +40,18 @@ def test_a_typo_names_the_right_command():
     done = ctl("status", "--jsno")
     assert done.returncode == 64 and b"--jsno" in done.stderr
     assert ctl("call", "nodot").returncode == 64
+    done = ctl("config", "chek")
+    assert done.returncode == 64 and b"did you mean `poolctl config check`?" in done.stderr
+    done = subprocess.run([str(BIN / "poold"), "srve"], capture_output=True, timeout=20)
+    assert done.returncode == 64 and b"`poold serve`" in done.stderr
+
+
+def test_help_of_poold_and_of_config_fits_80_columns():
+    pages = [[BIN / "poold", "--help"], [BIN / "poold", "serve", "--help"]]
+    pages += [[BIN / "poolctl", "config", name, "--help"] for name in ("check", "show", "diff", "reference")]
+    for page in pages:
+        done = subprocess.run([str(word) for word in page], capture_output=True, text=True, timeout=20, env={**os.environ, "COLUMNS": "80"})
+        assert done.returncode == 0 and "EXAMPLE" in done.stdout and max(map(len, done.stdout.splitlines())) <= 80, page
 
 
 def test_no_daemon(tmp_path):
@@ -114,7 +126,8 @@ def test_status_fits_80_columns_and_has_json(poold):
     assert [p["name"] for p in one.status()["pools"]] == ["basic", "misbehaves"]
     assert one.ctl("scale", "nobody", "3", check=False).returncode == 8
     assert "outside of" in one.ctl("scale", "basic", "9999").stdout
-    assert one.ctl("kill", "basic", "77", check=False).returncode == 1
+    for command in (("kill", "basic", "77"), ("recycle", "basic", "77"), ("stack", "basic", "77"), ("kill", "basic", "0.99")):
+        assert one.ctl(*command, check=False).returncode == 8, command
 
 
 def test_two_pools_do_not_mix(poold):
