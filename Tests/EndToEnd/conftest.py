@@ -1,5 +1,4 @@
 """Starts real poolds on private sockets and looks at them from outside."""
-import importlib.util
 import json
 import os
 import pathlib
@@ -19,6 +18,7 @@ BIN = pathlib.Path(os.environ.get("POOLD_BIN", ROOT / ".build/release"))
 WORKERS = pathlib.Path(__file__).parent / "workers"
 sys.path.insert(0, str(ROOT / "python"))
 
+from messages import OPERATIONS, decode, encode  # noqa: E402
 from poold import _wire  # noqa: E402
 from poold.client import Client, PooldError  # noqa: E402
 
@@ -42,26 +42,6 @@ def wait_for(condition, seconds=10.0, what="condition"):
     raise AssertionError(f"{what} did not come true within {seconds} s")
 
 
-def _messages():
-    """The control protocol as Python classes, made once by protoc."""
-    if "module" not in _generated:
-        if shutil.which("protoc") is None:
-            pytest.skip("needs protoc (apt install protobuf-compiler) to speak to the control socket")
-        pytest.importorskip("google.protobuf", reason="needs the package protobuf to speak to the control socket")
-        folder = tempfile.mkdtemp(prefix="poold-proto-")
-        try:
-            subprocess.run(["protoc", f"--proto_path={ROOT}/proto", f"--python_out={folder}", "poold/v1/control.proto"], check=True)
-            specification = importlib.util.spec_from_file_location("poold_control", f"{folder}/poold/v1/control_pb2.py")
-            _generated["module"] = importlib.util.module_from_spec(specification)
-            specification.loader.exec_module(_generated["module"])
-        except (ImportError, TypeError) as error:
-            pytest.skip(f"protoc and the package protobuf do not fit each other: {error}")
-        finally:
-            shutil.rmtree(folder)
-    return _generated["module"]
-
-
-_generated = {}
 #: operation → its messages
 _OPERATIONS = {
     "CALLS": ("PoolFilter", "Calls"), "CANCEL": ("CancelRequest", "Done"), "SESSIONS": ("PoolFilter", "Sessions"), "STACK": ("PoolRequest", "Stacks"),
@@ -72,15 +52,12 @@ _OPERATIONS = {
 
 def operation(poold, name, request=None):
     """One operation on the control socket; its answer as a dict with every field. The one place that knows how. Raises PooldError."""
-    messages = _messages()
-    from google.protobuf import json_format
-
-    asks, answers = (getattr(messages, kind) for kind in _OPERATIONS[name])
-    number = messages.Operation.Value("OPERATION_" + name)
+    asks, answers = _OPERATIONS[name]
+    body = encode(asks, **(request or {}))
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(20)
         connection.connect(poold.socket + ".control")
-        connection.sendall(_wire.frame(_wire.CONTROL, json_format.ParseDict(request or {}, asks()).SerializeToString(), code=number, id=1))
+        connection.sendall(_wire.frame(_wire.CONTROL, body, code=OPERATIONS[name.lower()], id=1))
         decoder = _wire.Decoder(1 << 30)
         while True:
             data = connection.recv(1 << 20)
@@ -89,26 +66,7 @@ def operation(poold, name, request=None):
                 if kind == _wire.ERROR:
                     first, _, detail = body.decode().partition("\n")
                     raise PooldError(_wire.STATUS[code], first, detail)
-                answer = answers()
-                answer.ParseFromString(body)
-                return _as_dict(answer)
-
-
-def _as_dict(message):
-    """Every field, also those that are 0, under its name in the protocol."""
-    result = {}
-    for field in message.DESCRIPTOR.fields:
-        value = getattr(message, field.name)
-        if field.message_type and field.message_type.GetOptions().map_entry:
-            value = dict(value)
-        elif field.message_type and not hasattr(value, "DESCRIPTOR"):
-            value = [_as_dict(one) for one in value]
-        elif field.message_type:
-            value = _as_dict(value)
-        elif not isinstance(value, (str, bytes, int, float, bool)):
-            value = list(value)
-        result[field.name] = value
-    return result
+                return decode(answers, body)
 
 
 class Poold:

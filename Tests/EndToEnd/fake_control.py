@@ -1,66 +1,12 @@
 """A control socket that answers what a test wants, well or badly: shapes that a healthy poold does not show."""
-import pathlib
-import re
 import socket
 import struct
 import threading
 
-PROTO = pathlib.Path(__file__).resolve().parents[2] / "proto/poold/v1/control.proto"
+from messages import MESSAGES, OPERATIONS, encode  # noqa: F401: tests take them from here
+
 HEADER = struct.Struct(">IBBHQQQ")
 CONTROL, ERROR = 14, 7
-
-
-def _schema():
-    """Messages and operations of control.proto: {message: {field: (number, type, repeated)}}, {operation: number}."""
-    text = re.sub(r"//[^\n]*", "", PROTO.read_text())
-    messages = {}
-    for name, body in re.findall(r"message (\w+) \{(.*?)\}", text, re.S):
-        fields = re.findall(r"(repeated )?(map<\w+, \w+>|\w+) (\w+) = (\d+);", body)
-        messages[name] = {field: (int(number), kind, bool(repeated)) for repeated, kind, field, number in fields}
-    operations = {name.lower(): int(number) for name, number in re.findall(r"OPERATION_(\w+) = (\d+);", text)}
-    return messages, operations
-
-
-MESSAGES, OPERATIONS = _schema()
-
-
-def _varint(number):
-    number &= (1 << 64) - 1
-    out = b""
-    while number > 127:
-        out += bytes([number & 127 | 128])
-        number >>= 7
-    return out + bytes([number])
-
-
-def _field(number, kind, value):
-    if kind in ("string", "bytes"):
-        raw = value.encode() if isinstance(value, str) else value
-        return _varint(number << 3 | 2) + _varint(len(raw)) + raw
-    if kind == "double":
-        return _varint(number << 3 | 1) + struct.pack("<d", value)
-    if kind == "sint32":
-        return _varint(number << 3) + _varint(value << 1 ^ value >> 31)
-    if kind in MESSAGES:
-        raw = encode(kind, **value)
-        return _varint(number << 3 | 2) + _varint(len(raw)) + raw
-    return _varint(number << 3) + _varint(int(value))
-
-
-def encode(message, /, **fields):
-    """A message of control.proto in protobuf's encoding; nested ones are dicts."""
-    out = b""
-    for name, value in fields.items():
-        number, kind, repeated = MESSAGES[message][name]
-        if kind.startswith("map"):
-            key, inner = re.findall(r"\w+", kind)[1:]
-            for k, v in value.items():
-                entry = _field(1, key, k) + _field(2, inner, v)
-                out += _varint(number << 3 | 2) + _varint(len(entry)) + entry
-        else:
-            for one in value if repeated else [value]:
-                out += _field(number, kind, one)
-    return out
 
 
 def full(message, /, **overrides):

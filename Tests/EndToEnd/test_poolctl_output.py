@@ -273,7 +273,7 @@ def test_a_poold_that_hangs_closes_or_is_none_gets_a_line(fake):
 
 def test_refusals_have_exit_codes(fake):
     for status, code in ((15, 10), (5, 4), (11, 1), (8, 8), (23, 9)):
-        done = run("stats", *fake(stats=("error", status, "so it is")))
+        done = run("stats", "some_name", *fake(stats=("error", status, "so it is")))
         assert done.returncode == code and "so it is" in done.stderr, status
     old = run("sessions", *fake())
     assert old.returncode == 1 and "does not exist" in old.stderr
