@@ -87,13 +87,18 @@ struct Serve: ParsableCommand {
     }
 
     private static func greet(_ path: String) {
+        // As it was called itself: from a source tree neither program is on PATH.
+        let own = CommandLine.arguments[0]
+        let beside = own.lastIndex(of: "/").map { String(own[...$0]) + "poolctl" } ?? "poolctl"
+        let poolctl = access(beside, X_OK) == 0 ? beside : "poolctl"
         print(
             """
             poold \(PooldVersion.text) serves the example pools on \(path). Try, in another shell:
 
-              poolctl --socket \(path) call text.summarize '{"text": "One. Two is longer. Three is the longest.", "sentences": 1}'
-              poolctl --socket \(path) call vectors.nearest '{"query": [1, 0], "vectors": [[0, 1], [2, 0.1]], "count": 1}'
-              poolctl --socket \(path) status
+              export POOLD_SOCKET=\(path)
+              \(poolctl) call text.summarize '{"text": "One. Two is longer.", "sentences": 1}'
+              \(poolctl) call vectors.nearest '{"query": [1, 0], "vectors": [[0, 1], [2, 0.1]], "count": 1}'
+              \(poolctl) status
 
             Ctrl-C ends it.
             """)

@@ -155,3 +155,20 @@ def test_no_configuration_at_all_serves_the_examples(tmp_path, serve):
     with Client(f"{tmp_path}/poold/poold.sock") as client:
         assert client.call("text.summarize", {"text": "One. Two is longer.", "sentences": 1})
     assert (tmp_path / "poold").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_it_says_to_try_works(tmp_path):
+    if pathlib.Path("/etc/poold/poold.yaml").exists():
+        pytest.skip("this machine has a configuration")
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment.pop("POOLD_CONFIG", None)
+    process = subprocess.Popen([str(BIN / "poold")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
+    try:
+        lines = list(iter(process.stdout.readline, "Ctrl-C ends it.\n"))
+        wait_for(lambda: (tmp_path / "poold/poold.sock").exists(), 20, "the socket")
+        script = "set -e\n" + "".join(line for line in lines if line.startswith("  "))
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and "Two is longer." in done.stdout and "vectors" in done.stdout, done.stderr
+    finally:
+        process.terminate()
+        process.wait(20)
