@@ -1,3 +1,4 @@
+import Foundation
 import Histogram
 
 /// One result as text for people or as JSON with a stable shape.
@@ -30,6 +31,22 @@ enum Report {
     }
 
     static func rounded(_ value: Double) -> Double { (value * 100).rounded() / 100 }
+
+    /// Bounds of the median at 95 % confidence or a little more, whatever the distribution: order statistics by the sign test. nil: too few.
+    static func medianInterval(_ values: [Double]) -> (low: Double, high: Double)? {
+        let sorted = values.sorted()
+        // Chance of at most `rank` of n fair coins, summed up from none.
+        var chance = exp2(-Double(sorted.count))
+        var sum = 0.0
+        var rank = 0
+        while sum + chance <= 0.025 {
+            sum += chance
+            chance *= Double(sorted.count - rank) / Double(rank + 1)
+            rank += 1
+        }
+        guard rank > 0 else { return nil }
+        return (sorted[rank - 1], sorted[sorted.count - rank])
+    }
 
     static func median(_ values: [Double]) -> Double {
         let sorted = values.sorted()

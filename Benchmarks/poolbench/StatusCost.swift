@@ -14,16 +14,20 @@ struct StatusCost: ParsableCommand {
     @Option(help: "Pools, 1 to 500; each with --workers workers.") var pools = 50
     @Option(help: "Connections that keep one pool busy.") var connections = 16
     @Option(help: "Statuses that are timed, each way.") var repeats = 100
-    @Option(help: "Pairs of slices, with and without statuses.") var pairs = 20
-    @Option(help: "Seconds of a slice.") var slice = 1.0
+    @Option(help: "Pairs of slices, with and without statuses, 6 to 10,000; fewer than 20 decide little.") var pairs = 20
+    @Option(help: "Seconds of a slice; never less than two intervals.") var slice = 1.0
     @Option(help: "Milliseconds between statuses; repeat for more.") var every: [Int] = [1000, 100]
 
-    /// A status may take this long, ms; and callers may lose this share.
+    /// A status may take this long, ms, 19 times of 20; and callers may lose this share.
     static let longest = 50.0
     static let leastRatio = 0.99
 
     func run() throws {
         guard (1...500).contains(pools) else { throw ValidationError("--pools \(pools) is outside of 1…500") }
+        guard (6...10_000).contains(pairs) else { throw ValidationError("--pairs \(pairs) is outside of 6…10000") }
+        guard (1...10_000).contains(repeats) else { throw ValidationError("--repeats \(repeats) is outside of 1…10000") }
+        guard !every.isEmpty, every.allSatisfy({ (1...60_000).contains($0) }) else { throw ValidationError("--every takes 1 to 60000 ms") }
+        guard slice > 0, slice <= 600 else { throw ValidationError("--slice \(slice) is outside of 0…600") }
         let servers = try options.servers()
         defer { servers.remove() }
         let names = (1..<max(pools, 1)).map { "pool\($0)=\(servers.root)/Benchmarks/bench_worker.py" }
@@ -38,23 +42,30 @@ struct StatusCost: ParsableCommand {
         var shares: [(every: Int, ratios: [Double])] = []
         for interval in every { shares.append((interval, try pairedRatios(server, control, interval))) }
 
-        let isFast = max(direct.median, command.median) < Self.longest && max(direct.worst, command.worst) < Self.longest
-        let isCheap = shares.first.map { Report.median($0.ratios) >= Self.leastRatio } ?? true
+        let isFast = max(direct.usual, command.usual) < Self.longest
+        let isCheap = Report.median(shares[0].ratios) >= Self.leastRatio
         if options.json {
-            let ratios = shares.map { "{\"every_ms\": \($0.every), \"median_ratio\": \(rounded($0.ratios)), \"pairs\": \($0.ratios.count)}" }
-                .joined(separator: ", ")
-            print(
-                "{\"pools\": \(pools), \"operation_ms\": {\"median\": \(Report.rounded(direct.median)), \"max\": \(Report.rounded(direct.worst))}, \"poolctl_ms\": {\"median\": \(Report.rounded(command.median)), \"max\": \(Report.rounded(command.worst))}, \"throughput\": [\(ratios)]}"
-            )
+            let ratios = shares.map { share in
+                let interval = Report.medianInterval(share.ratios).map { "[\(thousandths($0.low)), \(thousandths($0.high))]" } ?? "null"
+                let pairs = "\"pairs\": \(share.ratios.count)"
+                return "{\"every_ms\": \(share.every), \"median_ratio\": \(rounded(share.ratios)), \"confidence_95\": \(interval), \(pairs)}"
+            }
+            let throughput = ratios.joined(separator: ", ")
+            print("{\"pools\": \(pools), \"operation_ms\": \(direct.json), \"poolctl_ms\": \(command.json), \"throughput\": [\(throughput)]}")
         } else {
-            print("\(pools) pools at saturation, \(connections) connections, \(repeats) statuses each way; bar \(Int(Self.longest)) ms")
-            print("  OPERATION_STATUS  median \(Report.rounded(direct.median)) ms, worst \(Report.rounded(direct.worst)) ms")
-            print("  poolctl status    median \(Report.rounded(command.median)) ms, worst \(Report.rounded(command.worst)) ms")
+            print("\(pools) pools at saturation, \(connections) connections, \(repeats) statuses each way")
+            print("  bar at the 95th percentile: \(Int(Self.longest)) ms")
+            print("  OPERATION_STATUS  \(direct.text)")
+            print("  poolctl status    \(command.text), from the program's start to its end")
             for share in shares {
-                let sorted = share.ratios.sorted()
-                print(
-                    "  a status every \(share.every) ms: throughput × \(rounded(share.ratios)) (median of \(sorted.count) pairs; quartiles \(thousandths(sorted[sorted.count / 4])) … \(thousandths(sorted[sorted.count * 3 / 4]))); bar \(Self.leastRatio) at the first"
-                )
+                let interval = Report.medianInterval(share.ratios)
+                let bounds = interval.map { "95 % confidence \(thousandths($0.low)) … \(thousandths($0.high))" } ?? "too few pairs for bounds"
+                print("  a status every \(share.every) ms: throughput × \(rounded(share.ratios)), median of \(share.ratios.count) pairs; \(bounds)")
+            }
+            if let interval = Report.medianInterval(shares[0].ratios) {
+                let isDecided = interval.low >= Self.leastRatio || interval.high < Self.leastRatio
+                let doubt = isDecided ? "" : ", but the bounds are on both sides: take more pairs"
+                print("  bar \(Self.leastRatio) at the first: \(isCheap ? "holds" : "BROKEN")\(doubt)")
             }
         }
         guard isFast && isCheap else { throw ExitCode(1) }
@@ -102,15 +113,17 @@ struct StatusCost: ParsableCommand {
         return StatusTimes(times)
     }
 
-    /// A B, then B A, and so on: what drifts strikes both.
+    /// A B, then B A, and so on: what drifts strikes both. Each slice sees at least two statuses.
     private func pairedRatios(_ server: Server, _ control: String, _ interval: Int) throws -> [Double] {
         var ratios: [Double] = []
         for pair in 0..<pairs {
             var rates = (with: 0.0, without: 0.0)
             for isWith in pair % 2 == 0 ? [true, false] : [false, true] {
                 let asker = isWith ? StatusAsker(control: control, milliseconds: interval) : nil
-                asker?.start()
-                let rate = try LoadGenerator(load(server, slice)).run().perSecond
+                let load = load(server, max(slice, 2 * Double(interval) / 1000))
+                // Half an interval into the window that is measured, so that each window has its full number of them.
+                asker?.start(after: load.warmup + Double(interval) / 2000)
+                let rate = try LoadGenerator(load).run().perSecond
                 asker?.stop()
                 if isWith { rates.with = rate } else { rates.without = rate }
             }
@@ -121,13 +134,19 @@ struct StatusCost: ParsableCommand {
 }
 
 struct StatusTimes {
-    /// Milliseconds.
+    /// Milliseconds; `usual`: the 95th percentile.
     var median: Double
+    var usual: Double
     var worst: Double
     init(_ times: [Double]) {
+        let sorted = times.sorted()
         median = Report.median(times)
-        worst = times.max() ?? .infinity
+        usual = sorted.isEmpty ? .infinity : sorted[min(sorted.count - 1, sorted.count * 95 / 100)]
+        worst = sorted.last ?? .infinity
     }
+
+    var text: String { "median \(Report.rounded(median)) ms, 95th percentile \(Report.rounded(usual)) ms, worst \(Report.rounded(worst)) ms" }
+    var json: String { "{\"median\": \(Report.rounded(median)), \"p95\": \(Report.rounded(usual)), \"max\": \(Report.rounded(worst))}" }
 }
 
 /// Asks for the status again and again, on a thread of its own.
@@ -143,15 +162,19 @@ final class StatusAsker: @unchecked Sendable {
         self.milliseconds = milliseconds
     }
 
-    func start() {
+    func start(after seconds: Double) {
+        let first = cpoold_now() + UInt64(seconds * 1e9)
         Thread { [self] in
+            var next = first
             defer { finished.signal() }
             guard let connection = try? PoolConnection(path: control, greets: false) else { return }
-            while !lock.withLock({ isOver }) {
-                _ = try? connection.control(UInt16(Poold_V1_Operation.status.rawValue), [])
+            while true {
                 // In short steps, so that a slice's end is not waited for.
-                let next = cpoold_now() + UInt64(milliseconds) * 1_000_000
                 while cpoold_now() < next && !lock.withLock({ isOver }) { usleep(UInt32(min(milliseconds, 20)) * 1000) }
+                guard !lock.withLock({ isOver }) else { return }
+                _ = try? connection.control(UInt16(Poold_V1_Operation.status.rawValue), [])
+                // By the clock, however long each takes.
+                next = max(next + UInt64(milliseconds) * 1_000_000, cpoold_now())
             }
         }.start()
     }
