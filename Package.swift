@@ -87,6 +87,8 @@ let package = Package(
         .testTarget(name: "PoolConfigTests", dependencies: ["PoolConfig", "PoolCore"], swiftSettings: strict),
         .testTarget(
             name: "PoolTelemetryTests", dependencies: ["PoolConfig", "PoolTelemetry", .product(name: "Logging", package: "swift-log")], swiftSettings: strict),
+        // The judgements of the chaos run.
+        .testTarget(name: "PoolbenchTests", dependencies: ["poolbench", "PoolProtocol", "PoolWire"], swiftSettings: strict),
         // Histogram: the reference that the buckets and percentiles of the core are compared with.
         .testTarget(
             name: "PoolCoreTests", dependencies: ["PoolCore", .product(name: "Histogram", package: "hdrhistogram-swift")], swiftSettings: strict),

@@ -18,6 +18,7 @@ struct Chaos: ParsableCommand {
     @Option(help: "Write the table as Markdown to this file.") var table: String?
     @Option(help: "Folder for logs, samples and sockets. Default: a new one in /tmp, kept if the run fails.") var folder: String?
     @Flag(help: "Print JSON.") var json = false
+    @Option(help: .hidden) var sabotage: [Sabotage] = []
 
     func validate() throws {
         guard (10...86_400).contains(seconds) else { throw ValidationError("--seconds \(seconds) is outside of 10…86400") }
@@ -39,7 +40,8 @@ struct Chaos: ParsableCommand {
         if !json { print("chaos: seed \(seed), \(Int(seconds)) s, \(Int(rate)) calls/s; logs in \(folder)") }
         fflush(nil)
         let run = try ChaosRun(
-            configuration: ChaosConfiguration(folder: folder, root: places.root, python: places.python), seed: seed, seconds: seconds, rate: rate)
+            configuration: ChaosConfiguration(folder: folder, root: places.root, python: places.python), seed: seed, seconds: seconds, rate: rate,
+            sabotage: Set(sabotage))
         try run.execute()
         let report = ChaosReport(run: run, command: "poolbench chaos --seconds \(Int(seconds)) --rate \(Int(rate)) --seed \(seed)")
         if let table { try report.markdown.write(toFile: table, atomically: true, encoding: .utf8) }

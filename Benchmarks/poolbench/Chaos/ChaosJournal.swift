@@ -24,6 +24,16 @@ struct ChaosJournal {
     mutating func endedWithResult(_ number: UInt32) { told[Int(number)] = .result }
     mutating func endedWithError(_ number: UInt32, notBegun: Bool) { told[Int(number)] = notBegun ? .notBegun : .maybeBegun }
 
+    /// Only for sabotage: a call that may run once has its line twice.
+    func repeatOne() {
+        guard let number = idempotent.indices.first(where: { !idempotent[$0] && told[$0] == .result }) else { return }
+        let descriptor = open(path, O_WRONLY | O_APPEND | O_CLOEXEC)
+        guard descriptor >= 0 else { return }
+        let line = [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: number >> $0) } + [0, 0, 0, 0]
+        _ = line.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+        close(descriptor)
+    }
+
     /// Reads the whole journal and compares; what is wrong, one line each. Call when nothing runs any more.
     mutating func verify() -> [String] {
         var problems: [String] = []

@@ -84,6 +84,10 @@ extension ChaosLoad {
         open[id] = call
         tally.issued += 1
         tally.pools[pool.rawValue].issued += 1
+        if disturbances.isAtPeace(pool) {
+            tally.pools[pool.rawValue].madeInPeace += 1
+            if call.budget < Disturbances.shortBudget { tally.pools[pool.rawValue].madeShortInPeace += 1 }
+        }
         write(index)
     }
 
@@ -97,7 +101,8 @@ extension ChaosLoad {
     // MARK: - Ends
 
     func ended(_ index: Int, _ header: Header, _ body: UnsafeRawBufferPointer, _ now: UInt64) {
-        guard let call = open.removeValue(forKey: header.id), Int(call.connection) == index else {
+        if !sabotage.isEmpty && header.type == FrameType.result.rawValue && sabotage.remove(.lostReply) != nil { return }
+        guard var call = open.removeValue(forKey: header.id), Int(call.connection) == index else {
             let text = String(decoding: body.prefix(200), as: UTF8.self)
             board.violation("connection \(index) got an answer (type \(header.type), code \(header.code)) to \(header.id), which is not open there: \(text)")
             return
@@ -106,6 +111,7 @@ extension ChaosLoad {
             tally.results += 1
             tally.pools[call.pool.rawValue].results += 1
             if let number = call.journal { journal.endedWithResult(number) }
+            if !sabotage.isEmpty && Int(call.length) > Self.payloadHeader && sabotage.remove(.otherBody) != nil { call.content += 1 }
             if !isRight(call, header.id, body) { board.violation("call \(header.id) to \(call.pool) got \(body.count) bytes that are not its \(call.length)") }
             let latency = (now > call.issued ? now - call.issued : 0) / 1000
             tally.latency.record(latency)
@@ -117,17 +123,28 @@ extension ChaosLoad {
             board.violation("call \(header.id) ended with status \(header.code), which does not exist: \(text)")
             return
         }
-        tally.errors[status.name, default: 0] += 1
         if header.time == 0 && status == .overloaded { board.violation("overloaded without a retry-after: \(text)") }
         if Self.isRefusal(status) { tally.pools[call.pool.rawValue].refused += 1 } else { tally.pools[call.pool.rawValue].otherErrors += 1 }
         if let number = call.journal { journal.endedWithError(number, notBegun: status.saysNotBegun(text)) }
         let judged = JudgedCall(
             pool: call.pool, work: call.work, session: call.session, budget: call.budget, issued: call.issued, ended: now, wasCancelled: call.wasCancelled)
-        if !disturbances.explains(status, judged) {
-            board.violation(
-                "call \(header.id) to \(call.pool) ended with \(status.name) after \((now - min(call.issued, now)) / 1_000_000) ms of \(call.budget / 1_000_000) ms; no fault explains it: \(text)"
-            )
+        let after = "after \((now - min(call.issued, now)) / 1_000_000) ms of \(call.budget / 1_000_000) ms"
+        let explanation = disturbances.explains(status, judged) { machine.isBusy(since: call.issued, now: now) }
+        tally.count(status.name, explanation)
+        switch status {
+        case .timeoutWaiting, .timeoutRunning:
+            // The budget counts from when poold has read the call, which is later than when it was due.
+            if now + 1_000_000 < call.issued + call.budget {
+                board.violation("call \(header.id) to \(call.pool) ended with \(status.name) too early, \(after)")
+            }
+            if explanation == .nothing { tally.pools[call.pool.rawValue].timeoutsInPeace += 1 }
+        case .overloaded: if explanation == .nothing { tally.pools[call.pool.rawValue].overloadedInPeace += 1 }
+        default:
+            if explanation == .nothing {
+                board.violation("call \(header.id) to \(call.pool) ended with \(status.name) \(after); no fault explains it: \(text)")
+            }
         }
+        if explanation == .shortBudget { tally.pools[call.pool.rawValue].shortInPeace += 1 }
     }
 
     /// Refused or dropped before a worker had it.

@@ -35,8 +35,9 @@ struct ChaosConnection {
 /// Makes the calls of a run, 2,000 a second whatever poold does, and holds each to one truthful end. One thread, one epoll.
 final class ChaosLoad {
     static let connectionCount = 32
-    /// A call has ended by its budget; poold and a busy machine get this much longer to say so.
+    /// A call has ended by its budget; poold gets this much longer to say so, and more where there was no processor to say it on.
     static let grace: UInt64 = 15_000_000_000
+    static let busyGrace: UInt64 = 60_000_000_000
     static let names = ChaosPool.allCases.filter { $0 != .names }.map { $0.name + ".work" } + ["names.first", "names.second"]
     static let contentBytes = 8 << 20
 
@@ -56,16 +57,20 @@ final class ChaosLoad {
     let scratch = UnsafeMutableRawPointer.allocate(byteCount: 1 << 18, alignment: 64)
     var frame: [UInt8] = []
     var nextSweep: UInt64 = 0
+    var machine: MachineLoad
+    /// What is still to be done wrong.
+    var sabotage: Set<Sabotage> = []
     /// When the last fault was over, as far as known here.
     var lastFaultEnd: UInt64 = 0
 
-    init(socket: String, journal: String, board: ChaosBoard, disturbances: Disturbances, rate: Double, seed: UInt64) {
+    init(socket: String, journal: String, poold: Int32, board: ChaosBoard, disturbances: Disturbances, rate: Double, seed: UInt64) {
         self.socket = socket
         self.board = board
         self.disturbances = disturbances
         self.rate = rate
         self.seed = seed
         self.journal = ChaosJournal(path: journal)
+        machine = MachineLoad(poold: poold)
         content = .allocate(capacity: Self.contentBytes)
         var random = ChaosRandom(seed: seed)
         content.withMemoryRebound(to: UInt64.self, capacity: Self.contentBytes / 8) { words in
@@ -120,11 +125,13 @@ final class ChaosLoad {
         }
     }
 
-    /// Once a second: calls that should have ended, connections to make anew, a hanging operator.
+    /// Twice a second: calls that should have ended, connections to make anew, a hanging operator.
     private func sweep(_ now: UInt64) -> Bool {
         guard now >= nextSweep else { return true }
         nextSweep = now + 500_000_000
+        machine.note(now)
         for (id, call) in open where call.issued + call.budget + Self.grace < now {
+            if call.issued + call.budget + Self.busyGrace >= now && machine.isBusy(since: call.issued + call.budget, now: now) { continue }
             board.violation(
                 "lost: call \(id) to \(call.pool) (work \(Character(UnicodeScalar(call.work)))) has not ended \((now - call.issued) / 1_000_000) ms after it was made, with a budget of \(call.budget / 1_000_000) ms"
             )

@@ -21,6 +21,8 @@ extension ChaosOperator {
         case .reloadLimit, .reloadPool, .reloadRename, .reloadBroken: reload(fault.kind, &random)
         case .garbage, .truncatedFrame, .hugeLength, .byteByByte, .connectFlood, .neverReads, .unknownMethods, .memoryDescriptor, .hangUp, .controlGarbage:
             board.began(fault.kind, effect: 0)
+            // What they call is there.
+            disturbances.add(.slows, pool: .wild, seconds: fault.kind == .neverReads ? 3 : 0)
             beHostile(fault.kind, &random)
         case .disconnect, .cancelStorm:
             // Interrupted calls cost their workers nothing: nobody may be lost by it.

@@ -31,11 +31,11 @@ extension ChaosOperator {
         withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 8) { body(descriptor, $0) }
     }
 
-    /// Blocking, but no wait is longer than two seconds.
+    /// Blocking, but no wait is longer than ten seconds, which only a very busy machine needs.
     private func connect(_ path: String) -> Int32 {
         let descriptor = cpoold_connect(path, true)
         guard descriptor >= 0 else { return -1 }
-        var limit = timeval(tv_sec: 2, tv_usec: 0)
+        var limit = timeval(tv_sec: 10, tv_usec: 0)
         for option in [SO_RCVTIMEO, SO_SNDTIMEO] { setsockopt(descriptor, SOL_SOCKET, option, &limit, socklen_t(MemoryLayout<timeval>.size)) }
         return descriptor
     }
@@ -50,7 +50,7 @@ extension ChaosOperator {
         return true
     }
 
-    /// Reads one frame's header and text; nil: the connection ended, or two seconds went by.
+    /// Reads one frame's header and text; nil: the connection ended, or ten seconds went by.
     private func answer(_ descriptor: Int32) -> (header: Header, body: [UInt8])? {
         var decoder = FrameDecoder(limit: 1 << 20)
         var buffer = [UInt8](repeating: 0, count: 4096)

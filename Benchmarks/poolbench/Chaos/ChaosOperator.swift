@@ -27,17 +27,21 @@ final class ChaosOperator: @unchecked Sendable {
     private var connection: PoolConnection?
     private var samplesFile: FileHandle?
     private var nextSample: UInt64 = 0
+    private var nextLook: UInt64 = 0
+    /// Nanoseconds between samples.
+    private let interval: UInt64
     private var began: UInt64 = 0
     /// Whether poold can reload; nil: not tried yet.
     var hasReload: Bool?
     var status = Poold_V1_Status()
     let finished = DispatchSemaphore(value: 0)
 
-    init(server: ChaosServer, board: ChaosBoard, disturbances: Disturbances, plan: [PlannedFault]) {
+    init(server: ChaosServer, board: ChaosBoard, disturbances: Disturbances, plan: [PlannedFault], seconds: Double) {
         self.server = server
         self.board = board
         self.disturbances = disturbances
         self.plan = plan
+        interval = UInt64(MemoryTrend.interval(seconds: seconds) * 1e9)
         configuration = server.configuration
         let path = server.folder + "/samples.jsonl"
         FileManager.default.createFile(atPath: path, contents: nil)
@@ -73,13 +77,17 @@ final class ChaosOperator: @unchecked Sendable {
         finishFollowUps()
     }
 
-    /// What is due: follow-ups, a sample, the heartbeat.
+    /// What is due: follow-ups, a look at the pools that a fault is at work in, a sample, the heartbeat.
     private func turn() {
         let now = cpoold_now()
         board.with { $0.heartbeat = now }
         while let at = followUps.firstIndex(where: { $0.at <= now }) { follow(followUps.remove(at: at)) }
+        if now >= nextLook && disturbances.isAnyAtWork {
+            nextLook = now + 250_000_000
+            if refreshStatus() { disturbances.observe(whole: wholePools, askedAt: now) }
+        }
         if now >= nextSample {
-            nextSample = now + 10_000_000_000
+            nextSample = now + interval
             sample()
         }
     }
@@ -135,6 +143,13 @@ final class ChaosOperator: @unchecked Sendable {
         return true
     }
 
+    /// Whose faults are over: all workers, nobody waits. A pool that a reload took away is as whole as it will be.
+    private var wholePools: Set<ChaosPool> {
+        var pools = Set(status.pools.filter(\.isWhole).filter { $0.queuedCalls == 0 }.compactMap { ChaosPool.of($0.name) })
+        if !configuration.hasExtra { pools.insert(.extra) }
+        return pools
+    }
+
     // MARK: - Samples
 
     private func sample() {
@@ -156,5 +171,12 @@ final class ChaosOperator: @unchecked Sendable {
             "{\"seconds\": \(Report.rounded(sample.seconds)), \"resident_kib\": \(sample.residentKiB), \"descriptors\": \(sample.descriptors), \"connections\": \(sample.connections), \"processes\": \(sample.processes), \"zombies\": \(sample.zombies), \"threads\": \(sample.threads), \"private_mib\": \(sample.privateMiB), \"ping_us\": \(sample.pingMicroseconds)}\n"
         samplesFile?.write(Data(line.utf8))
         board.with { $0.samples.append(sample) }
+    }
+}
+
+extension Poold_V1_Pool {
+    /// It has every worker that it should have, and its template.
+    var isWhole: Bool {
+        health == "ready" && workers.count == Int(wanted) && workers.allSatisfy { $0.phase == "ready" } && (template == "ready" || template == "off")
     }
 }

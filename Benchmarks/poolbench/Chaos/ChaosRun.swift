@@ -9,6 +9,8 @@ final class ChaosRun {
     let seed: UInt64
     let seconds: Double
     let rate: Double
+    let sabotage: Set<Sabotage>
+    var keptDescriptor: Int32 = -1
     let board = ChaosBoard()
     let disturbances = Disturbances()
     let server: ChaosServer
@@ -24,16 +26,20 @@ final class ChaosRun {
     /// Seconds since the start of each process.
     var serverCPU = 0.0
     var ownCPU = 0.0
+    var ownResidentKiB = 0
     /// Of the pools whose counters can be compared, poold's own numbers.
     var counters = Poold_V1_Counters()
 
-    init(configuration: ChaosConfiguration, seed: UInt64, seconds: Double, rate: Double) throws {
+    init(configuration: ChaosConfiguration, seed: UInt64, seconds: Double, rate: Double, sabotage: Set<Sabotage> = []) throws {
         self.seed = seed
         self.seconds = seconds
         self.rate = rate
+        self.sabotage = sabotage
         server = try ChaosServer(configuration, marker: "\(seed)-\(getpid())")
-        load = ChaosLoad(socket: configuration.socket, journal: server.journal, board: board, disturbances: disturbances, rate: rate, seed: seed)
-        operatorThread = ChaosOperator(server: server, board: board, disturbances: disturbances, plan: FaultPlan.make(seed: seed, seconds: seconds))
+        load = ChaosLoad(
+            socket: configuration.socket, journal: server.journal, poold: server.pid, board: board, disturbances: disturbances, rate: rate, seed: seed)
+        operatorThread = ChaosOperator(
+            server: server, board: board, disturbances: disturbances, plan: FaultPlan.make(seed: seed, seconds: seconds), seconds: seconds)
     }
 
     func execute() throws {
@@ -45,23 +51,28 @@ final class ChaosRun {
         load.settle(seconds: 15)
         baseline = settled { _ in true }
 
+        load.sabotage = sabotage
         operatorThread.start()
         let isWhole = load.run(seconds: seconds)
         board.with { $0.isOver = true }
         _ = operatorThread.finished.wait(timeout: .now() + (isWhole ? 60 : 5))
-        load.settle(seconds: 30)
+        load.settle(seconds: 80)
+        try sabotageRest()
         if isWhole { try comeToRest() }
         if !load.open.isEmpty { board.violation("lost: \(load.open.count) calls never ended") }
         if isWhole { compareCounters() }
 
+        for problem in PeaceBounds.problems(load.tally.pools) { board.violation(problem) }
+        if let problem = memory?.problem { board.violation(problem) }
+
         serverCPU = LoadGenerator.cpuSeconds(server.pid)
         ownCPU = LoadGenerator.cpuSeconds(getpid())
+        ownResidentKiB = LoadGenerator.residentKiB(getpid())
         let before = cpoold_now()
         exitStatus = server.stop(limit: 30)
         shutdownSeconds = Double(cpoold_now() - before) / 1e9
         if exitStatus != 0 { board.violation("SIGTERM: poold ended with \(exitStatus.map { "status \($0)" } ?? "SIGKILL after 30 s"), not 0") }
-        usleep(500_000)
-        let left = ProcessCensus(marker: server.marker, poold: server.pid).members
+        let left = leftovers()
         survivors = left.count
         for member in left {
             board.violation("process \(member.pid) (\(member.name)) outlived poold")
@@ -70,6 +81,17 @@ final class ChaosRun {
         let problems = load.journal.verify()
         journalProblems = problems.count
         for problem in problems.prefix(20) { board.violation(problem) }
+    }
+
+    /// Who outlived poold. What the kernel has killed may take a moment to be gone on a busy machine.
+    private func leftovers() -> [ProcessCensus.Member] {
+        var left: [ProcessCensus.Member] = []
+        for _ in 0..<20 {
+            usleep(250_000)
+            left = ProcessCensus(marker: server.marker, poold: server.pid).members
+            if left.isEmpty { break }
+        }
+        return left
     }
 
     // MARK: - The calm at the end
@@ -96,81 +118,60 @@ final class ChaosRun {
         load.idle(seconds: 2)
         let want = baseline
         final = settled { $0.processes == want.processes && $0.descriptors == want.descriptors }
-        if final.processes != want.processes {
-            board.violation("\(final.processes) processes at the end, \(want.processes) at the beginning: \(final.names.joined(separator: ", "))")
-        }
-        if final.descriptors != want.descriptors {
-            let kinds = final.descriptorKinds.filter { want.descriptorKinds[$0.key] != $0.value }
-                .map { "\($0.key) \(want.descriptorKinds[$0.key] ?? 0) → \($0.value)" }.sorted().joined(separator: ", ")
-            board.violation("\(final.descriptors) descriptors of poold at the end, \(want.descriptors) at the beginning: \(kinds)")
-        }
-        if final.zombies > 0 { board.violation("\(final.zombies) children of poold were not reaped") }
-        if let growth = memory, growth.last > growth.first * 1.1 + 8 * 1024 {
-            board.violation("poold's memory grew from \(Int(growth.first)) to \(Int(growth.last)) KiB, \(Report.rounded(growth.slope)) KiB a minute")
-        }
+        for problem in final.problems(since: want) { board.violation(problem) }
     }
 
-    /// What poold holds once every pool has its workers and nothing changes any more, for at most 60 s.
+    /// What poold holds once every pool has its workers and nothing changes any more, for at most 60 s; no longer than 10 s where it cannot.
     private func settled(_ isRight: (ChaosState) -> Bool) -> ChaosState {
         var state = ChaosState()
-        let end = cpoold_now() + 60_000_000_000
+        let limit: UInt64 = sabotage.isEmpty ? 60 : 10
+        let end = cpoold_now() + limit * 1_000_000_000
         while cpoold_now() < end {
             load.idle(seconds: 0.5)
             // After the load the operator's thread is over, before it has not begun: the connection is ours.
             guard operatorThread.refreshStatus() else { continue }
             let status = operatorThread.status
-            let isReady = status.pools.allSatisfy { pool in
-                pool.workers.count == Int(pool.wanted) && pool.workers.allSatisfy { $0.phase == "ready" }
-                    && (pool.template == "ready" || pool.template == "off")
-            }
+            let isReady = status.pools.allSatisfy(\.isWhole)
             let isComplete = status.pools.count == ChaosPool.allCases.count
             state = ChaosState(server: server, connections: Int(status.connections))
             if isReady && isComplete && state.connections == ChaosLoad.connectionCount && state.zombies == 0 && isRight(state) { return state }
         }
         let pools = operatorThread.status.pools.map { "\($0.name) \($0.health) \($0.workers.count)/\($0.wanted) template \($0.template)" }
-        board.violation("poold did not come to rest within 60 s: \(state.connections) connections; \(pools.joined(separator: ", "))")
+        board.violation("poold did not come to rest within \(limit) s: \(state.connections) connections; \(pools.joined(separator: ", "))")
         return state
     }
 
-    /// Medians of the second and the last tenth of the run, KiB, and the slope in KiB a minute. nil: too short to say.
-    var memory: (first: Double, last: Double, slope: Double)? {
-        let samples = board.with { $0.samples }
-        guard samples.count >= 20 else { return nil }
-        let tenth = samples.count / 10
-        let middle = Double(samples.map(\.seconds).reduce(0, +)) / Double(samples.count)
-        let mean = samples.map { Double($0.residentKiB) }.reduce(0, +) / Double(samples.count)
-        let covariance = samples.map { ($0.seconds - middle) * (Double($0.residentKiB) - mean) }.reduce(0, +)
-        let variance = samples.map { ($0.seconds - middle) * ($0.seconds - middle) }.reduce(0, +)
-        return (
-            Report.median(samples[tenth..<(2 * tenth)].map { Double($0.residentKiB) }),
-            Report.median(samples[(samples.count - tenth)...].map { Double($0.residentKiB) }),
-            variance > 0 ? covariance / variance * 60 : 0
-        )
-    }
+    /// nil: too short a run to say.
+    var memory: MemoryTrend? { MemoryTrend(board.with { $0.samples }.map { ($0.seconds, Double($0.residentKiB)) }) }
 
     // MARK: - Lossless counts
 
-    /// poold's counters against our own, for the pools that only we call and that live as long as the run.
     private func compareCounters() {
         for message in operatorThread.status.pools {
             guard let pool = ChaosPool.of(message.name) else { continue }
-            let counted = message.counters
-            let ends =
-                counted.refused + counted.results + counted.errors + counted.timeouts + counted.cancelled + counted.abandoned + counted.workerLost
-                + counted.dropped
-            if counted.arrived != ends { board.violation("pool \(pool): \(counted.arrived) calls arrived and \(ends) ended, by poold's own counters") }
-            guard pool.isCounted else { continue }
-            let ours = load.tally.pools[pool.rawValue]
-            counters.arrived += counted.arrived
-            counters.results += counted.results
-            // Warming commands are calls of poold's own; the client can only have fewer.
-            if counted.arrived != ours.issued { board.violation("pool \(pool): poold counted \(counted.arrived) calls, the client made \(ours.issued)") }
-            // Replies to a connection that was being closed are counted there and not here.
-            if counted.results < ours.results || counted.results > ours.results + ours.closed {
-                board.violation(
-                    "pool \(pool): poold counted \(counted.results) results, the client has \(ours.results) and closed connections on \(ours.closed)")
+            if pool.isCounted {
+                counters.arrived += message.counters.arrived
+                counters.results += message.counters.results
             }
+            for problem in Self.problems(pool, message.counters, load.tally.pools[pool.rawValue]) { board.violation(problem) }
         }
+    }
+
+    /// poold's counters against themselves, and against our own for the pools that only we call and that live as long as the run.
+    static func problems(_ pool: ChaosPool, _ counted: Poold_V1_Counters, _ ours: CallTally.PoolTally) -> [String] {
+        var problems: [String] = []
+        let ends =
+            counted.refused + counted.results + counted.errors + counted.timeouts + counted.cancelled + counted.abandoned + counted.workerLost + counted.dropped
+        if counted.arrived != ends { problems.append("pool \(pool): \(counted.arrived) calls arrived and \(ends) ended, by poold's own counters") }
+        guard pool.isCounted else { return problems }
+        // Warming commands are calls of poold's own, which it does not count as arrived.
+        if counted.arrived != ours.issued { problems.append("pool \(pool): poold counted \(counted.arrived) calls, the client made \(ours.issued)") }
+        // Replies to a connection that was being closed are counted there and not here.
+        if counted.results < ours.results || counted.results > ours.results + ours.closed {
+            problems.append(
+                "pool \(pool): poold counted \(counted.results) results, the client has \(ours.results) and closed connections on \(ours.closed)")
+        }
+        return problems
     }
 }
 
@@ -187,6 +188,21 @@ struct ChaosState {
     var descriptorKinds: [String: Int] = [:]
 
     init() {}
+
+    /// What is there now and was not before, or the other way round.
+    func problems(since before: ChaosState) -> [String] {
+        var problems: [String] = []
+        if processes != before.processes {
+            problems.append("\(processes) processes at the end, \(before.processes) at the beginning: \(names.joined(separator: ", "))")
+        }
+        if descriptors != before.descriptors {
+            let kinds = Set(descriptorKinds.keys).union(before.descriptorKinds.keys).filter { descriptorKinds[$0] != before.descriptorKinds[$0] }
+                .map { "\($0) \(before.descriptorKinds[$0] ?? 0) → \(descriptorKinds[$0] ?? 0)" }.sorted().joined(separator: ", ")
+            problems.append("\(descriptors) descriptors of poold at the end, \(before.descriptors) at the beginning: \(kinds)")
+        }
+        if zombies > 0 { problems.append("\(zombies) children of poold were not reaped") }
+        return problems
+    }
 
     init(server: ChaosServer, connections: Int) {
         self.connections = connections

@@ -20,7 +20,7 @@ struct ChaosTally {
     var isOver = false
 }
 
-/// Of poold and its processes, every ten seconds.
+/// Of poold and its processes, every few seconds.
 struct ChaosSample {
     var seconds = 0.0
     var residentKiB = 0
@@ -59,8 +59,9 @@ final class ChaosBoard: Sendable {
 struct CallTally {
     var issued: UInt64 = 0
     var results: UInt64 = 0
-    /// By status; the second number: those that a fault explains are all of them, or the run has failed.
-    var errors: [String: UInt64] = [:]
+    /// By status and by what explains them.
+    var ends: [String: [UInt64]] = [:]
+    var errors: [String: UInt64] { ends.mapValues { $0.reduce(0, +) } }
     /// Open on a connection that chaos closed.
     var closed: UInt64 = 0
     var late: UInt64 = 0
@@ -75,5 +76,16 @@ struct CallTally {
         var refused: UInt64 = 0
         var otherErrors: UInt64 = 0
         var closed: UInt64 = 0
+        /// While no fault was at work in the pool; `Short`: with a budget below a second.
+        var madeInPeace: UInt64 = 0
+        var madeShortInPeace: UInt64 = 0
+        /// What nothing explains.
+        var overloadedInPeace: UInt64 = 0
+        var timeoutsInPeace: UInt64 = 0
+        var shortInPeace: UInt64 = 0
+    }
+
+    mutating func count(_ status: String, _ explanation: Explanation) {
+        ends[status, default: Array(repeating: 0, count: Explanation.allCases.count)][explanation.rawValue] += 1
     }
 }
