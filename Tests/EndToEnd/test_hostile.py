@@ -279,7 +279,7 @@ def test_a_worker_that_was_let_go_does_not_come_back_with_old_code(site):  # noq
         with poold.client() as client:
             for _ in range(20):
                 answers.append(call(client, "text.greet"))
-                call(client, "text.nap")
+                client.call("text.nap", [0.02], timeout=10)
 
     threads = [threading.Thread(target=ask) for _ in range(6)]
     for thread in threads:
