@@ -96,7 +96,7 @@ def test_a_worker_that_comes_late_does_not_bring_back_a_removed_pool(site):  # n
         site.configure({"text": {"workers": 1}, "other": {"workers": 1}, "extra": extra})
         site.reload()
         wait_for(lambda: call(other, "extra.greet") == [1, 2], 15, "the pool of the same name")
-        assert call(other, "other.other_method") == [1, 1]
+        wait_for(lambda: call(other, "other.other_method") == [1, 1], 15, "the pool beside it")
 
 
 def test_a_pool_of_the_same_name_serves_while_the_old_one_drains(site):  # noqa: F811
@@ -245,7 +245,8 @@ def test_cancelling_what_is_not_there_holds_up_nobody(site):  # noqa: F811
             over.append(True)
             thread.join()
         print(f"the slowest call beside the flood took {worst * 1e3:.1f} ms")
-        assert worst < 0.4
+        # It was 5 s; beside the flood alone it is some 10 ms, on a busy machine more.
+        assert worst < 2
 
 
 def test_a_worker_that_was_let_go_does_not_come_back_with_old_code(site):  # noqa: F811
