@@ -68,6 +68,9 @@ struct SimulatedWorker {
     var firstUnanswered: UInt64 = 1
     /// It broke the protocol: what it says is no longer heard.
     var isDeaf = false
+    /// The event during which its page was found scribbled, and the first effect that was decided afterwards.
+    var scribbledDuring: UInt64 = 0
+    var scribbledAt = 0
     /// It gave poold a reason to kill it.
     var isFaulty = false
     var operatorKilled = false

@@ -104,7 +104,10 @@ extension Simulation {
     mutating func sent(_ call: CallID, _ slot: Int, _ number: UInt64, _ deadline: UInt64) throws(Violation) {
         let serial = try alive(call, "send")
         let worker = id(slot)
-        guard !workers[slot].isDeaf, !workers[slot].isUnheard else { throw fail("send to \(worker), which has broken the protocol") }
+        // What was decided before the page was read is still carried out; the call counts as begun like the others there.
+        let isOldNews = workers[slot].isDeaf && workers[slot].scribbledDuring == UInt64(totals.events) && effectAt < workers[slot].scribbledAt
+        guard !workers[slot].isDeaf || isOldNews, !workers[slot].isUnheard else { throw fail("send to \(worker), which has broken the protocol") }
+        if isOldNews { calls[serial].countsAsBegun = true }
         guard calls[serial].place == .waiting else { throw fail("send of \(call), which is at a worker already") }
         guard number == workers[slot].lastNumber + 1 else { throw fail("call number \(number) follows \(workers[slot].lastNumber) on \(worker)") }
         guard workers[slot].outstanding < policy.window else { throw fail("\(worker) holds \(workers[slot].outstanding) calls and is sent another") }

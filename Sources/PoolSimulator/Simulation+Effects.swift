@@ -102,6 +102,8 @@ extension Simulation {
             started = scribbledNumber(slot)
             workers[slot].isFaulty = true
             workers[slot].isDeaf = true
+            workers[slot].scribbledDuring = UInt64(totals.events)
+            workers[slot].scribbledAt = buffer.effects.count
             for held in workers[slot].held where !held.isOver { calls[held.serial].countsAsBegun = true }
         } else {
             for number in first...last where number > started { takeFrom(slot, number) }

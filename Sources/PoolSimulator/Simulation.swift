@@ -24,7 +24,7 @@ package struct Simulation: ~Copyable {
     /// A value of the policy is, or once was, beyond what a configuration may hold.
     var hasAbsurdPolicy: Bool
     var machine: PoolMachine
-    private var buffer = EffectBuffer(capacity: 64)
+    private(set) var buffer = EffectBuffer(capacity: 64)
     /// The world's time.
     var now: UInt64
     /// The latest time that the machine was told.
@@ -35,6 +35,8 @@ package struct Simulation: ~Copyable {
     var workers: [SimulatedWorker]
     var isCalm = false
     var isBrokenModule: Bool
+    /// Which effect of the event at hand is being carried out.
+    var effectAt = 0
 
     // The shadow model's account.
     var calls: [SimulatedCall] = []
@@ -217,6 +219,7 @@ package struct Simulation: ~Copyable {
     private mutating func carryOut() throws(Violation) {
         var at = 0
         while at < buffer.effects.count {
+            effectAt = at
             guard at < 20_000 else { throw fail("an event has more than 20,000 effects") }
             let effect = buffer.effects[at]
             totals.effects += 1
