@@ -650,7 +650,7 @@ package nonisolated struct Poold_V1_Window: @unchecked Sendable {
     set {_uniqueStorage()._utilization = newValue}
   }
 
-  /// Mean number of waiting calls, weighted by time; and the most at once.
+  /// Mean number of waiting calls, weighted by time; and the most that lasted (from one reading of the clock to a later one).
   package var meanQueueDepth: Double {
     get {_storage._meanQueueDepth}
     set {_uniqueStorage()._meanQueueDepth = newValue}

@@ -36,6 +36,7 @@ extension Simulation {
         tally.ready += span * UInt128(tally.now.ready)
         tally.busy += span * UInt128(tally.now.busy)
         tally.queued += span * UInt128(tally.now.queued)
+        tally.mostQueued = max(tally.mostQueued, tally.now.queued)
     }
 
     /// After an event: what stays so until the next.
@@ -45,7 +46,6 @@ extension Simulation {
             tally.now.ready += 1
             if worker.outstanding > 0 { tally.now.busy += 1 }
         }
-        tally.mostQueued = max(tally.mostQueued, waitingCalls)
     }
 
     mutating func tallyEnd(_ outcome: Outcome, _ method: UInt16) {

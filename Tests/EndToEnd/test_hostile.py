@@ -13,6 +13,7 @@ from test_service_manager import manager  # noqa: F401
 
 from poold import _wire
 from poold.client import Client
+from poold.errors import Cancelled
 
 SLOW_MODULE = """
 import os, time
@@ -106,7 +107,14 @@ def test_a_pool_of_the_same_name_serves_while_the_old_one_drains(site):  # noqa:
     poold = site.start()
     with poold.client() as client, poold.client() as other:
         result = []
-        thread = threading.Thread(target=lambda: result.append(client.call("extra.nap", [3.0], timeout=20)))
+
+        def nap():
+            try:
+                result.append(client.call("extra.nap", [3.0], timeout=20))
+            except Cancelled as error:
+                result.append(error)
+
+        thread = threading.Thread(target=nap)
         thread.start()
         time.sleep(0.3)
         site.configure({"text": {"workers": 1}})

@@ -135,7 +135,10 @@ class Worker:
 
     def welcome(self) -> None:
         body = struct.pack(">HHIII", 1, 64, 0, self.limit, 0) + _wire.methods([])
-        self.send(_wire.frame(_wire.WELCOME, body))
+        try:
+            self.send(_wire.frame(_wire.WELCOME, body))
+        except BrokenPipeError:
+            pass  # It failed at once; what it said of that is still to be read.
 
     def ready(self) -> "Worker":
         """Waits for HELLO and METHODS."""

@@ -60,14 +60,13 @@ struct PoolMetrics {
 
     @inline(__always) private mutating func integrate(to now: Instant, busy: Int, ready: Int, queued: Int) {
         let span = now.since(last)
-        last = max(last, now)
+        guard span > 0 else { return }
+        last = now
+        // What lasted counts: calls taken back and sent on within one turn of the loop waited for nobody.
+        if queued > Int(slice.mostQueued) { slice.mostQueued = UInt32(truncatingIfNeeded: queued) }
         integrals.busy &+= UInt128(span) &* UInt128(busy)
         integrals.ready &+= UInt128(span) &* UInt128(ready)
         integrals.queued &+= UInt128(span) &* UInt128(queued)
-    }
-
-    @inline(__always) mutating func noteQueued(_ depth: Int) {
-        if depth > Int(slice.mostQueued) { slice.mostQueued = UInt32(truncatingIfNeeded: depth) }
     }
 
     @inline(__always) mutating func noteReply(_ method: UInt16, isResult: Bool) {
@@ -94,7 +93,7 @@ struct PoolMetrics {
         guard started != .never else {
             started = now
             last = now
-            return open(at: now, counters, queued)
+            return open(at: now, counters)
         }
         integrate(to: sliceEnd, busy: busy, ready: ready, queued: queued)
         close()
@@ -102,13 +101,13 @@ struct PoolMetrics {
         let missed = now.since(sliceEnd) / Self.sliceSpan
         if missed > 0 {
             let quietEnd = sliceEnd + missed * Self.sliceSpan
-            open(at: sliceEnd, counters, queued)
+            open(at: sliceEnd, counters)
             slice.isQuiet = true
             integrate(to: quietEnd, busy: busy, ready: ready, queued: queued)
             close()
             sliceEnd = quietEnd
         }
-        open(at: sliceEnd, counters, queued)
+        open(at: sliceEnd, counters)
         let oldest = Instant(nanoseconds: now.since(Instant(nanoseconds: Self.kept)))
         var gone = 0
         while gone + 1 < slices.count, slices[gone + 1].begin <= oldest { gone += 1 }
@@ -121,8 +120,8 @@ struct PoolMetrics {
         slices.append(slice)
     }
 
-    private mutating func open(at begin: Instant, _ counters: PoolCounters, _ queued: Int) {
-        slice = Slice(begin: begin, counters: counters, tallies: tallies, integrals: integrals, mostQueued: UInt32(truncatingIfNeeded: queued))
+    private mutating func open(at begin: Instant, _ counters: PoolCounters) {
+        slice = Slice(begin: begin, counters: counters, tallies: tallies, integrals: integrals)
         sliceEnd = begin + Self.sliceSpan
     }
 

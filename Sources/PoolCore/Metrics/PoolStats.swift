@@ -26,6 +26,7 @@ package struct PoolStats: Sendable {
         /// Busy worker time over ready worker time, 0 to 1.
         package var utilization = 0.0
         package var meanQueueDepth = 0.0
+        /// Greatest that lasted: from one reading of the clock to a later one.
         package var maximumQueueDepth = 0
         /// By `SpanKind`.
         package var spans: [SpanQuantiles] = []

@@ -181,6 +181,5 @@ package struct PoolMachine: ~Copyable {
     mutating func settle(_ effects: inout EffectBuffer) {
         if shuttingDown { continueShutdown(&effects) }
         publishHealth(&effects)
-        metrics.noteQueued(queue.count + pinnedCalls)
     }
 }
