@@ -96,7 +96,8 @@ extension Simulation {
         case .draining, .quarantined, .sessionLost, .sessionQuota: break
         }
         if refusal.reason == .sessionLost { sessions[SessionKey(identity: arrival.identity.index, session: arrival.session)] = nil }
-        if mustServe && refusal.reason != .quarantined { throw fail("an arrival is refused as \(refusal.reason) while a worker is idle and nobody waits") }
+        let isForItsSession = refusal.reason == .sessionLost || refusal.reason == .sessionQuota
+        if mustServe && refusal.reason != .quarantined && !isForItsSession { throw fail("an arrival is refused as \(refusal.reason) while a worker is idle and nobody waits") }
     }
 
     // MARK: - At a worker

@@ -114,8 +114,8 @@ extension Simulation {
         admittedAtHand = nil
         if arrival.target == .none { counters.arrived += 1 }
         waitedBefore = (waitingCalls, waitingBytes, waitingBytesByIdentity[Int(arrival.identity.index)])
-        let anyMayHaveIt = arrival.session == 0 && arrival.target == .none
-        mustServe = waitingCalls == 0 && hasIdleWorker && circuit == .closed && !isDraining && !isShuttingDown && anyMayHaveIt && wanted > 0
+        let isOpen = circuit == .closed && !isShuttingDown && (arrival.target != .none || (!isDraining && wanted > 0))
+        mustServe = isOpen && waitingCalls == 0 && hasIdleWorker(for: arrival)
         try apply(.callArrived(arrival))
     }
 

@@ -168,10 +168,23 @@ extension Simulation {
     var isUnavailable: Bool { readyWorkers == 0 && failedStarts >= max(policy.unavailableAfter, 1) }
 
     var hasIdleWorker: Bool {
-        for slot in workers.indices
-        where workers[slot].phase == .ready && workers[slot].outstanding == 0 && !workers[slot].isDeaf && !workers[slot].isUnheard {
-            return true
-        }
+        for slot in workers.indices where isIdle(slot) { return true }
         return false
+    }
+
+    func isIdle(_ slot: Int) -> Bool {
+        workers[slot].phase == .ready && workers[slot].outstanding == 0 && !workers[slot].isDeaf && !workers[slot].isUnheard
+    }
+
+    /// Whether an idle worker could have this call, for all that binds it.
+    func hasIdleWorker(for arrival: Arrival) -> Bool {
+        if let slot = simulated(arrival.target) { return isIdle(slot) && !mayBeLost(arrival.target) }
+        guard arrival.target == .none else { return false }
+        let key = SessionKey(identity: arrival.identity.index, session: arrival.session)
+        if arrival.session != 0 && policy.affinity == .require, let bound = sessions[key] {
+            // One that was bound under another policy, or is perhaps forgotten by now, may be bound anew.
+            guard bound.isFirm, let slot = simulated(bound.worker), isIdle(slot) else { return false }
+        }
+        return hasIdleWorker
     }
 }

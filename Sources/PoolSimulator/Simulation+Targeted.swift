@@ -67,6 +67,7 @@ extension Simulation {
         case .wouldExpire, .quarantined, .sessionQuota: isRight = false
         }
         guard isRight else { throw fail("a call for \(arrival.target) is refused as \(refusal.reason) without cause") }
+        if mustServe { throw fail("a call for \(arrival.target) is refused as \(refusal.reason) while that is idle and nobody waits") }
     }
 
     /// Work is conserved for them too: none waits while its worker is idle and may be sent to.

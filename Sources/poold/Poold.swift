@@ -71,9 +71,11 @@ struct Serve: ParsableCommand {
         }
         LogControl.apply(loaded.configuration.log)
         let log = LogControl.shared.logger
-        if loaded.configuration.socketPath == Paths.runtimeFolder() + "/poold.sock" { try Self.makeRuntimeFolder() }
-        if source.isEmbedded { Self.greet(loaded.configuration.socketPath) }
-        do { try Daemon.run(loaded, source: source, log: log, applyLog: LogControl.apply) } catch {
+        do {
+            if loaded.configuration.socketPath == Paths.runtimeFolder() + "/poold.sock" { try Self.makeRuntimeFolder() }
+            if source.isEmbedded { Self.greet(loaded.configuration.socketPath) }
+            try Daemon.run(loaded, source: source, log: log, applyLog: LogControl.apply)
+        } catch {
             log.critical("cannot start", metadata: ["reason": "\(error)"])
             throw ExitCode(69)
         }
@@ -118,11 +120,16 @@ struct Serve: ParsableCommand {
         let folder = Paths.runtimeFolder()
         var status = stat()
         if mkdir(folder, 0o700) != 0 && errno != EEXIST {
-            throw ValidationError("cannot make \(folder): \(String(cString: strerror(errno))); name a socket with --socket")
+            throw FolderFault(description: "cannot make \(folder): \(String(cString: strerror(errno))); name a socket with --socket")
         }
         // A folder in /tmp that another user made would let them answer in our place.
         guard lstat(folder, &status) == 0, status.st_uid == getuid(), status.st_mode & S_IFMT == S_IFDIR else {
-            throw ValidationError("\(folder) belongs to another user; name a socket with --socket")
+            throw FolderFault(description: "\(folder) belongs to another user; name a socket with --socket")
         }
     }
+}
+
+/// The folder of the default socket cannot be had.
+private struct FolderFault: Error, CustomStringConvertible {
+    var description: String
 }

@@ -4,12 +4,15 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import threading
 import time
 
 import pytest
 from conftest import ROOT, alive, operation, wait_for
+from messages import OPERATIONS, encode
 
+from poold import _wire
 from poold.client import PooldError
 
 FOLDER = ROOT / "Tests/PoolRuntimeTests/Workers"
@@ -257,6 +260,30 @@ def test_who_leaves_before_the_stack_is_not_written_to(poold):
         with one.client() as other:
             assert other.call("basic.echo", [7]) == 7
     assert alive(one.pid)
+
+
+def test_many_stacks_asked_for_in_one_write(poold):
+    """A stack is read while the frames behind its request are: neither spoils the other."""
+    one = poold("basic", workers=1)
+    wait_for(lambda: len(one.workers("basic")) == 1, 20, "a ready worker")
+    request = encode("PoolRequest", pool="basic", slot=-1)
+    code = OPERATIONS["stack"]
+    with socket.socket(socket.AF_UNIX) as control:
+        control.settimeout(20)
+        control.connect(one.socket + ".control")
+        decoder = _wire.Decoder(1 << 30)
+        for number in range(100):
+            batch = range(number * 12 + 1, number * 12 + 13)
+            control.sendall(b"".join(_wire.frame(_wire.CONTROL, request, code=code, id=id) for id in batch))
+            time.sleep(0.0002 * (number % 10))
+        answered = []
+        while len(answered) < 1200:
+            data = control.recv(1 << 20)
+            assert data, "the connection was closed: " + one.log()[-500:]
+            for kind, _, _, id, _, _, body in decoder.feed(data):
+                assert kind == _wire.CONTROL or b"try again in a second" in body, body
+                answered.append(id)
+        assert sorted(answered) == list(range(1, 1201))
 
 
 def test_stack_of_living_workers(poold):

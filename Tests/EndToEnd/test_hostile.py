@@ -378,6 +378,77 @@ def test_who_only_looks_does_not_see_environments(site):  # noqa: F811
     assert "text.environment" in seen and "hunter2" not in seen
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes other users: needs root")
+def test_many_users_do_not_use_up_the_classes_of_callers(site):  # noqa: F811
+    site.module("text")
+    for folder in [site.folder, *site.folder.parents]:
+        if str(folder).startswith("/tmp/"):
+            os.chmod(folder, 0o755)
+    site.configure({"text": {"workers": 1, "callers": "[nobody]"}})
+    poold = site.start()
+
+    def connect_as_many():
+        os.setgroups([])
+        for user in range(100_000, 104_200):
+            os.seteuid(user)
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(poold.socket)
+            os.seteuid(0)
+        return True
+
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if connect_as_many() else 1)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+
+    def calls():
+        with Client(poold.socket) as client:
+            return call(client, "text.greet")
+
+    # It comes for the first time, and is still known for who it is.
+    assert as_nobody(calls) == [1, 1]
+
+
+def test_a_caller_without_permission_does_not_push_out_events(site):  # noqa: F811
+    site.module("text")
+    for folder in [site.folder, *site.folder.parents]:
+        if str(folder).startswith("/tmp/"):
+            os.chmod(folder, 0o755)
+    site.configure({"text": {"workers": 1, "callers": "[root]"}})
+    poold = site.start()
+
+    def calls():
+        with Client(poold.socket) as client:
+            return call(client, "text.greet")
+
+    assert as_nobody(calls) == "permission_denied"
+    assert "call refused" in poold.log()
+    assert "call refused" not in json.dumps(operation(poold, "EVENTS"))
+
+
+def test_many_operations_in_one_write_do_not_hold_up_callers(site):  # noqa: F811
+    site.module("text")
+    site.configure({"text": {"workers": 1}})
+    poold = site.start()
+    with poold.client() as client, socket.socket(socket.AF_UNIX) as control:
+        call(client, "text.greet")
+        control.connect(poold.socket + ".control")
+        control.sendall(b"".join(_wire.frame(_wire.CONTROL, b"", code=1, id=number) for number in range(1, 5001)))
+        began = time.monotonic()
+        call(client, "text.greet")
+        # 5,000 times STATUS takes a second or more; a caller waits for one or two of them.
+        first = time.monotonic() - began
+        decoder = _wire.Decoder(1 << 30)
+        seen = 0
+        while seen < 5000:
+            seen += len(list(decoder.feed(control.recv(1 << 20))))
+        whole = time.monotonic() - began
+        assert first < max(0.1, whole / 4), (first, whole)
+
+
 def test_callers_do_not_shut_out_the_canary(manager, tmp_path):  # noqa: F811
     config = tmp_path / "poold.yaml"
     (tmp_path / "text.py").write_text("import time\ntime.sleep(1)\nfrom poold import worker\n\n@worker.method\ndef greet():\n    return 1\n")

@@ -79,6 +79,34 @@ import Testing
         #expect(terminates(bench.apply(.timer, after: 6 * Self.second)))
     }
 
+    @Test func aWithheldKillIsDoneWhenMoreAreAllowed() {
+        var bench = Bench {
+            $0.workers = 2
+            $0.window = 1
+            $0.killAllowance = 1
+            $0.killRefill = 3600 * Self.second
+        }
+        bench.start(2)
+        #expect(terminates(hang(&bench)))
+        #expect(!terminates(hang(&bench)))
+        _ = bench.configure { $0.killAllowance = 10 }
+        #expect(terminates(bench.apply(.timer, after: 6 * Self.second)))
+    }
+
+    @Test func anOpenCircuitTriesAsSoonAsANewSpanSays() {
+        var bench = Bench {
+            $0.circuitFailures = 1
+            $0.circuitOpenFor = 86_400 * Self.second
+        }
+        bench.start()
+        _ = bench.apply(.callArrived(arrival()))
+        _ = bench.apply(.workerExited(first, started: 1, running: 1, cause: .signal(11)))
+        #expect(bench.machine.status(now: bench.now).circuit == .open)
+        _ = bench.configure { $0.circuitOpenFor = 10 * Self.second }
+        _ = bench.apply(.timer, after: 11 * Self.second)
+        #expect(bench.machine.status(now: bench.now).circuit == .halfOpen)
+    }
+
     @Test func callsThatWereLetRunAreInterruptedAndTheirWorkersReplaced() {
         var bench = Bench { $0.overrun = .finish }
         bench.start()

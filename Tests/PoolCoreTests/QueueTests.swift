@@ -124,6 +124,48 @@ struct QueueBench {
     }
 }
 
+/// The limits are of what waits: an idle worker's call is none of that.
+@Suite struct NoQueueTests {
+    private func arrival(session: UInt64 = 0, bytes: UInt32 = 0, target: WorkerID = .none) -> Arrival {
+        Arrival(identity: IdentityID(index: 0), method: MethodID(index: 0), session: session, budget: 1_000_000_000, bodyBytes: bytes, target: target)
+    }
+
+    private func isAdmitted(_ effects: [Effect]) -> Bool { effects.first == .admit(call(0)) && effects.count == 2 }
+
+    @Test func sessionsAndTargetsNeedNoQueueWhereNothingWaits() {
+        for (first, second) in [(arrival(session: 7), arrival(session: 7)), (arrival(target: PoolCoreTests.first), arrival(target: PoolCoreTests.first))] {
+            var bench = Bench {
+                $0.affinity = .require
+                $0.maximumQueuedCalls = 0
+                $0.window = 1
+            }
+            bench.start()
+            #expect(isAdmitted(bench.apply(.callArrived(first))))
+            guard case .refuse(let refusal) = bench.apply(.callArrived(second)).first else { return #expect(Bool(false), "it would have to wait") }
+            #expect(refusal.reason == .queueFull)
+        }
+    }
+
+    @Test func aLargeBodyThatNeedNotWaitIsTaken() {
+        var bench = Bench {
+            $0.affinity = .require
+            $0.maximumQueuedBytesPerIdentity = 10
+        }
+        bench.start()
+        #expect(isAdmitted(bench.apply(.callArrived(arrival(session: 7, bytes: 1000)))))
+    }
+}
+
+@Suite struct RandomSourceTests {
+    @Test func smallValuesVaryToo() {
+        var random = RandomSource(state: 1)
+        let values = Set((0..<200).map { _ in random.jitter(50, percent: 50) })
+        #expect(values.min() == 25 && values.max() == 75)
+        #expect(random.jitter(.max, percent: 0) == .max)
+        _ = random.jitter(.max / 2, percent: 90)
+    }
+}
+
 @Suite struct HostMachineTests {
     private func worker(_ slot: UInt16) -> WorkerID { WorkerID(slot: slot, generation: 1) }
 
@@ -137,6 +179,15 @@ struct QueueBench {
         #expect(effects.isEmpty, "one that waited has given up")
         host.handle(.startEnded(pool: 0, worker(0)), into: &effects)
         #expect(effects == [.spawn(pool: 0, worker(3))])
+    }
+
+    @Test func aHigherLimitIsUsedAtOnce() {
+        var host = HostMachine(startingAtOnce: 1)
+        var effects: [HostMachine.Effect] = []
+        for slot in 0..<4 { host.handle(.spawnWanted(pool: 0, worker(UInt16(slot))), into: &effects) }
+        effects = []
+        host.allow(startingAtOnce: 3, into: &effects)
+        #expect(effects == [.spawn(pool: 0, worker(1)), .spawn(pool: 0, worker(2))])
     }
 
     @Test func aReservedPoolNeedsNoPlace() {

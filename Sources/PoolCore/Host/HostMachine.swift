@@ -18,7 +18,7 @@ package struct HostMachine: ~Copyable {
         var worker: WorkerID
     }
 
-    package var startingAtOnce: Int { didSet { startingAtOnce = max(1, startingAtOnce) } }
+    private var startingAtOnce: Int
     private var waiting: [Start] = []
     private var starting: [Start] = []
 
@@ -35,6 +35,16 @@ package struct HostMachine: ~Copyable {
             starting.removeAll { $0 == start }
             waiting.removeAll { $0 == start }
         }
+        grant(&effects)
+    }
+
+    /// Another limit, at least 1; who waits may begin at once.
+    package mutating func allow(startingAtOnce limit: Int, into effects: inout [Effect]) {
+        startingAtOnce = max(1, limit)
+        grant(&effects)
+    }
+
+    private mutating func grant(_ effects: inout [Effect]) {
         while starting.count < startingAtOnce, !waiting.isEmpty {
             let start = waiting.removeFirst()
             starting.append(start)

@@ -50,8 +50,8 @@ extension PoolMachine {
         if circuit == .open { return refuse(.unavailable, retryAfter: max(circuitUntil.since(now), 1_000_000)) }
         if arrival.bodyHash != 0 && isQuarantined(arrival.bodyHash) { return refuse(.quarantined) }
         if let reason = sessionRefusal(arrival, identity: identity) { return refuse(reason) }
-        let mayBePinned = arrival.session != 0 && policy.affinity == .require
-        if queue.count == 0 && idleHead != WorkerRecord.noLink && maySend && !mayBePinned { return nil }
+        // The limits are of what waits.
+        if maySend && isSoughtByNone(workerFor: arrival, identity: identity) { return nil }
         let wait = predictedWait(identity: identity, priority: arrival.priority)
         if queue.count + pinnedCalls >= policy.maximumQueuedCalls || calls.isFull {
             return refuse(.queueFull, wait: wait, retryAfter: max(wait / 2, 1_000_000))
@@ -67,6 +67,14 @@ extension PoolMachine {
             return refuse(.wouldExpire, wait: wait, retryAfter: max(need - budget, 1_000_000))
         }
         return nil
+    }
+
+    /// Whether an idle worker can have this call at once, and no other call waits for that.
+    @inline(__always) private func isSoughtByNone(workerFor arrival: Arrival, identity: UInt16) -> Bool {
+        if arrival.session != 0 && policy.affinity == .require, let slot = servingSlot(SessionTable.Key(identity: identity, session: arrival.session)) {
+            return workers[slot].outstanding == 0 && workers[slot].pinnedHead == CallRecord.noLink
+        }
+        return queue.count == 0 && idleHead != WorkerRecord.noLink
     }
 
     func refuse(_ reason: Refusal.Reason, wait: Nanoseconds = 0, retryAfter: Nanoseconds = 0) -> Refusal {

@@ -17,6 +17,7 @@ extension PoolMachine {
         configureCircuit(old, &effects)
         configureAllowances()
         configureWorkers(old)
+        if policy.aheadSpan < old.aheadSpan, timers.isArmed(node(.rebalance)) { arm(.rebalance, at: now + 2 * policy.aheadSpan) }
         configureSessions()
         configureQuarantine(old, &effects)
         let before = wanted
@@ -55,7 +56,13 @@ extension PoolMachine {
     }
 
     private mutating func configureCircuit(_ old: PoolPolicy, _ effects: inout EffectBuffer) {
-        if policy.circuitOpenFor != old.circuitOpenFor { circuitSpan = policy.circuitOpenFor }
+        if policy.circuitOpenFor != old.circuitOpenFor {
+            circuitSpan = policy.circuitOpenFor
+            if circuit == .open && circuitUntil > now + circuitSpan {
+                circuitUntil = now + circuitSpan
+                arm(.circuit, at: circuitUntil)
+            }
+        }
         guard policy.circuitFailures == 0, circuit != .closed else { return }
         circuit = .closed
         circuitCount = 0
@@ -76,7 +83,8 @@ extension PoolMachine {
                 setLimits(slot)
             }
             // It may have been put off by a long refill or an old limit.
-            if policy.hangAfter != old.hangAfter || policy.killRefill != old.killRefill, timers.isArmed(node(slot, .hang)) {
+            let isOtherwise = policy.hangAfter != old.hangAfter || policy.killRefill != old.killRefill || policy.killAllowance != old.killAllowance
+            if isOtherwise, timers.isArmed(node(slot, .hang)) {
                 arm(slot, .hang, at: now + policy.hangAfter)
             }
             if policy.maximumPrivateBytes == 0 { workers[slot].privateBytes = 0 }

@@ -7,7 +7,7 @@ struct Suspect: BitwiseCopyable {
 }
 
 extension PoolMachine {
-    static let maximumSuspects = 256
+    package static let maximumSuspects = 256
     /// Restarts of workers that had served, allowed at once; one more every `backOffBase`.
     static let restartBurst: UInt64 = 16
 

@@ -4,7 +4,7 @@ extension PoolMachine {
     }
 
     /// The slot of a session's worker, if that worker still serves.
-    private func servingSlot(_ key: SessionTable.Key) -> Int? {
+    func servingSlot(_ key: SessionTable.Key) -> Int? {
         guard let worker = sessions.worker(key), let slot = live(worker) else { return nil }
         return isServing(slot) ? slot : nil
     }

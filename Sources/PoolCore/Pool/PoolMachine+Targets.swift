@@ -14,7 +14,7 @@ extension PoolMachine {
         calls.records[index].session = 0
         effects.append(.admit(calls.id(index)))
         let slot = Int(arrival.target.slot)
-        if workers[slot].pinnedHead == CallRecord.noLink, maySend, hasRoom(slot) {
+        if goesAtOnce(to: slot) {
             send(index, to: slot, &effects)
         } else {
             pin(index, to: slot)
@@ -26,12 +26,15 @@ extension PoolMachine {
         if shuttingDown { return refuse(.draining) }
         guard let slot = live(arrival.target), isServing(slot) else { return refuse(.sessionLost) }
         if circuit != .closed { return refuse(.unavailable, retryAfter: max(circuitUntil.since(now), 1_000_000)) }
+        if goesAtOnce(to: slot) && !calls.isFull { return nil }
         let bytes = UInt64(arrival.bodyBytes)
         if queue.count + pinnedCalls >= policy.maximumQueuedCalls || calls.isFull { return refuse(.queueFull, retryAfter: 1_000_000) }
         let isTooMuch = queue.bytes &+ bytes > policy.maximumQueuedBytes || queue.bytes(of: identity) &+ bytes > policy.maximumQueuedBytesPerIdentity
         if isTooMuch { return refuse(.bytesFull, retryAfter: 1_000_000) }
         return nil
     }
+
+    private func goesAtOnce(to slot: Int) -> Bool { workers[slot].pinnedHead == CallRecord.noLink && maySend && hasRoom(slot) }
 
     /// Taken back, or refused unrun: to the front of its worker's, if that still serves.
     mutating func returnToTarget(_ index: Int, _ effects: inout EffectBuffer) {

@@ -12,7 +12,9 @@ struct RandomSource {
 
     /// `value` varied by up to ± `percent`.
     mutating func jitter(_ value: UInt64, percent: UInt64) -> UInt64 {
-        let span = (value / 100) &* min(percent, 100)
+        let percent = min(percent, 100)
+        // Small values are multiplied first: a hundredth of 50 calls is none.
+        let span = value < 1 << 56 ? value * percent / 100 : value / 100 * percent
         guard span > 0 else { return value }
         return value - span + next() % (2 * span + 1)
     }

@@ -37,9 +37,13 @@ extension Shell {
         let role = connections[index].role
         close(connections[index].descriptor)
         connections[index].role = .free
-        if role == .client { clientCount -= 1 }
+        if role == .client {
+            clientCount -= 1
+            access.leave(connections[index].access)
+        }
         if role == .control {
             controlCount -= 1
+            access.leave(connections[index].access)
             if controlReserve < 0 { controlReserve = cpoold_open_null() }
         }
         connections[index].stall = .no
@@ -84,10 +88,12 @@ extension Shell {
             var gid = UInt32.max
             var pid: Int32 = 0
             _ = cpoold_peer(descriptor, &uid, &gid, &pid)
-            let peer = access.peerClass(descriptor, user: uid, group: gid)
+            let (peer, isNew) = access.enter(access.credentials(of: descriptor, user: uid, group: gid))
+            if isNew { welcomeBodies[peer] = nil }
             let limit = role == .client ? clientLimit : controlLimit(peer)
             guard role == .client || controlCount < limit, let index = addConnection(descriptor, role) else {
                 close(descriptor)
+                access.leave(peer)
                 if faultLog.allows(now) { log.warning("connection refused: the limit is reached", metadata: ["limit": "\(limit)", "uid": "\(uid)"]) }
                 continue
             }

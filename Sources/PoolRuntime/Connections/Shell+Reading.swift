@@ -9,7 +9,7 @@ extension Shell {
     static let largestBodyUngreeted = 1 << 20
     /// A caller whose frames cost more than this in one turn, cancelling what is not there or naming what does not exist, waits
     /// for the next one: some 200 µs.
-    private static let maximumExtraWork = 65_536
+    static let maximumExtraWork = 65_536
 
     /// One read; level triggering brings us back if there is more.
     mutating func readable(_ index: Int) {

@@ -6,7 +6,14 @@ import Synchronization
 /// Reads the configuration again on a thread of its own: files may be slow, and the loop waits for nothing.
 package final class Reloader: Sendable {
     private let source: ConfigurationSource
-    private let result = Mutex<ConfigurationResult?>(nil)
+    /// What the thread has found.
+    struct Reading {
+        var result: ConfigurationResult
+        /// Of the pools' modules, by name: the loop must not wait for a file system either.
+        var fingerprints: [String: ModuleFingerprint] = [:]
+    }
+
+    private let reading = Mutex<Reading?>(nil)
     /// Readable in the loop when a result is there.
     let outcomeEvent: Int32
 
@@ -35,16 +42,19 @@ package final class Reloader: Sendable {
     }
 
     private func load() {
-        let loaded = source.load()
-        result.withLock { $0 = loaded }
+        var found = Reading(result: source.load())
+        if case .loaded(let loaded) = found.result {
+            for pool in loaded.configuration.pools { found.fingerprints[pool.module] = ModuleFingerprint(module: pool.module) }
+        }
+        reading.withLock { [found] in $0 = found }
         cpoold_event_signal(outcomeEvent)
     }
 
-    func take() -> ConfigurationResult? {
+    func take() -> Reading? {
         cpoold_event_take(outcomeEvent)
-        return result.withLock { result in
-            defer { result = nil }
-            return result
+        return reading.withLock { reading in
+            defer { reading = nil }
+            return reading
         }
     }
 }

@@ -27,6 +27,8 @@ extension Shell {
             guard body.count <= 1024 else { return refuseConnection(index, .badFrame, "PING takes at most 1024 bytes, not \(body.count)") }
             appendFrame(index, Header(.pong, id: header.id, time: header.time), body)
         case .control:
+            // Long against a call: one of a connection, then the others' turn.
+            extraWork += Self.maximumExtraWork + 1
             guard mayDo(index, Poold_V1_Operation(rawValue: Int(header.code)) ?? .unspecified) else {
                 return appendError(
                     index, id: header.id, .permissionDenied, time: 0,
@@ -148,7 +150,7 @@ extension Shell {
         var message = Poold_V1_Status()
         message.version = versionMessage()
         message.uptimeNanoseconds = now - started
-        message.connections = UInt32(clientCount - (service.canary.socket >= 0 ? 1 : 0))
+        message.connections = UInt32(max(0, clientCount - (service.canary.socket >= 0 ? 1 : 0)))
         message.summary = summary()
         for pool in 0..<poolCount where !pools[pool].isRemoved { message.pools.append(poolMessage(pool)) }
         return message

@@ -36,15 +36,26 @@ extension Shell {
     }
 
     private mutating func startReload() {
-        if reloader.start() {
-            if !reloads[0].isDryRun { serviceReloads() }
-            return
+        while !reloads.isEmpty {
+            if reloader.start() {
+                if !reloads[0].isDryRun { serviceReloads() }
+                return
+            }
+            refuseReload(reloads.removeFirst(), "no thread could be made to read the configuration; try again later")
         }
-        refuseReload(reloads.removeFirst(), "no thread could be made to read the configuration; try again later")
     }
 
     private mutating func refuseReload(_ request: ReloadRequest, _ reason: String) {
-        journal.error("configuration is not reloaded", metadata: ["reason": "\(reason)"])
+        if request.isDryRun {
+            log.info("configuration is not compared", metadata: ["reason": "\(reason)"])
+        } else {
+            journal.error("configuration is not reloaded", metadata: ["reason": "\(reason)"])
+            // systemd waits for an answer to its SIGHUP also where there is nothing to do.
+            if request.connection < 0 && !isStopping && reloads.isEmpty {
+                serviceReloads()
+                serviceReloaded()
+            }
+        }
         var result = Poold_V1_ReloadResult()
         result.errors = [reason]
         answer(request, result)
@@ -61,13 +72,13 @@ extension Shell {
             return
         }
         var result = Poold_V1_ReloadResult()
-        switch read {
+        readFingerprints = read.fingerprints
+        defer { readFingerprints = [:] }
+        switch read.result {
         case .refused(let problems):
-            for problem in problems { journal.error("configuration is not reloaded", metadata: ["problem": "\(problem)"]) }
             result.errors = problems.map { "\($0)" }
         case .loaded(let read):
             if let reason = reasonAgainst(read.configuration) {
-                journal.error("configuration is not reloaded", metadata: ["problem": "\(reason)"])
                 result.errors = [reason]
             } else {
                 let changes = changes(to: read)
@@ -75,7 +86,10 @@ extension Shell {
                 if !request.isDryRun { take(read, changes) }
             }
         }
-        if !request.isDryRun { serviceReloaded() }
+        if !request.isDryRun {
+            for problem in result.errors { journal.error("configuration is not reloaded", metadata: ["problem": "\(problem)"]) }
+            serviceReloaded()
+        }
         answer(request, result)
         if !reloads.isEmpty { startReload() }
     }
@@ -120,9 +134,12 @@ extension Shell {
     }
 
     private func hasChangedOnDisk(_ pool: Int) -> Bool {
-        let now = ModuleFingerprint(module: pools[pool].configuration.module)
+        let now = fingerprint(of: pools[pool].configuration.module)
         return now.isKnown && now != pools[pool].fingerprint
     }
+
+    /// As the thread that read the configuration saw it; without a reload it is looked at now.
+    func fingerprint(of module: String) -> ModuleFingerprint { readFingerprints[module] ?? ModuleFingerprint(module: module) }
 
     // MARK: - Doing it
 
@@ -141,7 +158,7 @@ extension Shell {
         configuration = new
         loaded = Self.kept(loaded, over: read)
         clientLimit = Self.clientLimit(new, descriptors: descriptorLimit)
-        host.startingAtOnce = new.startingAtOnce
+        host.allow(startingAtOnce: new.startingAtOnce, into: &hostEffects)
         access.configure(new)
         service.applyLog?(new.log)
         for pool in 0..<poolCount where !pools[pool].isRemoved {

@@ -124,12 +124,12 @@ extension Shell {
         let name = pools[pool].configuration.name
         // What callers cannot see does not exist for them.
         if pools[pool].configuration.isReserved { return refusePool(index, id, name) }
-        if faultLog.allows(now) { journal.warning("call refused: its user may not call the pool", metadata: peer(index).merging(["pool": "\(name)"]) { $1 }) }
+        if faultLog.allows(now) { log.warning("call refused: its user may not call the pool", metadata: peer(index).merging(["pool": "\(name)"]) { $1 }) }
         answer(index, id, .permissionDenied, "your user may not call pool \(name); `callers` of the pool in poold's configuration says who may")
     }
 
     /// A refusal with its text costs about so many steps of a list.
-    private static let workOfRefusal = 256
+    static let workOfRefusal = 256
 
     /// Names for a message, not more than a reader wants.
     private static func listed(_ names: [String]) -> String {

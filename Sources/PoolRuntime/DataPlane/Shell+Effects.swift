@@ -197,7 +197,10 @@ extension Shell {
     private mutating func refuse(_ pool: Int, _ refusal: Refusal) {
         guard arrivalConnection >= 0 else { return warmRefused(pool, refusal) }
         var (status, text) = ErrorText.of(refusal, pool: pools[pool].configuration.name, failure: pools[pool].failure)
-        if refusal.reason == .quarantined { text += "\n" + quarantineHistory(pool) }
+        if refusal.reason == .quarantined {
+            text += "\n" + quarantineHistory(pool)
+            extraWork += Self.workOfRefusal + 16 * PoolMachine.maximumSuspects
+        }
         appendError(arrivalConnection, id: arrivalHeader.id, status, time: refusal.retryAfter, text)
     }
 

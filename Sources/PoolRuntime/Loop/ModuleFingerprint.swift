@@ -2,7 +2,7 @@ import Glibc
 
 /// Tells whether a module's file is still the one that was imported: size, inode and time of change. A dotted module has no file
 /// that poold could know; `poolctl recycle` starts its workers anew.
-struct ModuleFingerprint: Equatable {
+struct ModuleFingerprint: Equatable, Sendable {
     private var size: Int = -1
     private var inode: UInt = 0
     private var seconds: Int = 0

@@ -19,7 +19,7 @@ extension Shell {
         }
         if place < poolCount { (pools + place).deinitialize(count: 1) }
         (pools + place).initialize(to: PoolEntry(configuration: configuration, seed: now &+ UInt64(place)))
-        pools[place].fingerprint = ModuleFingerprint(module: configuration.module)
+        pools[place].fingerprint = fingerprint(of: configuration.module)
         poolCount = max(poolCount, place + 1)
         startTemplate(place)
         handle(place, .timer)
@@ -73,7 +73,7 @@ extension Shell {
 
     /// Replaces all workers of a pool, and first the template that they are forked from: so that they run the code that is there now.
     mutating func startAnew(_ pool: Int) {
-        pools[pool].fingerprint = ModuleFingerprint(module: pools[pool].configuration.module)
+        pools[pool].fingerprint = fingerprint(of: pools[pool].configuration.module)
         replaceTemplate(pool)
         handle(pool, .recycleAll)
     }

@@ -117,6 +117,8 @@ struct Shell: ~Copyable {
     let reloader: Reloader
     /// Waiting for the file to be read; the first is being served.
     var reloads: [ReloadRequest] = []
+    /// Of modules, while a reload is carried out.
+    var readFingerprints: [String: ModuleFingerprint] = [:]
     /// The configuration as it was read last, with where each value came from.
     var loaded: LoadedConfiguration
 

@@ -288,6 +288,8 @@ extension Shell {
             captured = pools[place.pool].template.output[place.stream]
             tag = ["pool": "\(pools[place.pool].configuration.name)", "template": "\(pools[place.pool].template.pid)", "stream": "\(captured.stream)"]
         } else {
+            // Of a pool that is gone and whose place has been taken, perhaps by a smaller one.
+            guard place.slot < pools[place.pool].workerCapacity else { return }
             let entry = pools[place.pool].workers + place.slot
             guard entry.pointee.generation & 0xFF_FFFF == generation, place.stream < entry.pointee.output.count else { return }
             captured = entry.pointee.output[place.stream]

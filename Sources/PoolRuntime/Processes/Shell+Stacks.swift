@@ -35,10 +35,12 @@ extension Shell {
     func stackText(_ pool: Int, _ worker: WorkerID) -> String {
         let descriptor = pools[pool].workers[Int(worker.slot)].stack
         guard descriptor >= 0 else { return "" }
-        let count = pread(descriptor, scratch, StackBoard.maximumText, 0)
-        guard count > 0 else { return "" }
-        let text = UnsafeRawBufferPointer(start: scratch, count: count)
-        return String(decoding: text.map { $0 < 0x20 && $0 != 0x09 && $0 != 0x0A || $0 == 0x7F ? 0x3F : $0 }, as: UTF8.self)
+        // Not into `scratch`: the frames of a connection may be read from it at this moment.
+        return withUnsafeTemporaryAllocation(byteCount: StackBoard.maximumText, alignment: 16) { buffer in
+            let count = pread(descriptor, buffer.baseAddress!, buffer.count, 0)
+            guard count > 0 else { return "" }
+            return String(decoding: buffer[..<count].map { $0 < 0x20 && $0 != 0x09 && $0 != 0x0A || $0 == 0x7F ? 0x3F : $0 }, as: UTF8.self)
+        }
     }
 
     /// The budget of a running call is over: asks where it runs. True: the worker is to be signalled, and the error is held back.

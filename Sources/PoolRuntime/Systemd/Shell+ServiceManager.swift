@@ -1,3 +1,4 @@
+import CPoold
 import Glibc
 import Logging
 import PoolConfig
@@ -135,8 +136,8 @@ extension Shell {
 
     // MARK: - Changes of state
 
-    /// Before a new configuration is applied …
-    func serviceReloads() { service.manager?.tell(.reloading(at: now)) }
+    /// Before a new configuration is applied … Not the turn's time: systemd ignores what is older than its own signal.
+    func serviceReloads() { service.manager?.tell(.reloading(at: cpoold_now())) }
 
     /// … and after it holds, or was refused.
     func serviceReloaded() {

@@ -95,8 +95,8 @@ extension Shell {
             var commands = try Poold_V1_WarmedWorker(jsonUTF8Bytes: Array(replyBody), options: options).commands
             commands.removeLast(max(0, commands.count - WarmingTable.maximumCommands))
             for at in commands.indices {
-                commands[at].command = String(commands[at].command.prefix(WarmingTable.maximumText))
-                commands[at].problem = String(commands[at].problem.prefix(WarmingTable.maximumText))
+                commands[at].command = Self.cut(commands[at].command)
+                commands[at].problem = Self.cut(commands[at].problem)
             }
             let failed = commands.first { !$0.succeeded }
             let problem = failed.map { "\($0.command): \($0.problem.split(separator: "\n").first ?? "failed")" } ?? ""
@@ -104,6 +104,10 @@ extension Shell {
         } catch {
             noteWarmed(warming.ended(job, call, .failed, "its answer cannot be read: \(error)"))
         }
+    }
+
+    private static func cut(_ text: String) -> String {
+        text.utf8.count <= WarmingTable.maximumText ? text : String(decoding: text.utf8.prefix(WarmingTable.maximumText), as: UTF8.self)
     }
 
     /// poold itself ended a warming call.

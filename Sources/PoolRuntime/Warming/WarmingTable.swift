@@ -27,6 +27,8 @@ struct WarmingJob {
     /// Workers that are warmed at the same time.
     var atOnce: Int
     var entries: [Entry]
+    /// Of the commands' texts in `entries`.
+    var textBytes = 0
 
     var isFinished: Bool { entries.allSatisfy { $0.state != .waiting && $0.state != .warming } }
 
@@ -53,6 +55,8 @@ struct WarmingTable {
     /// Bytes of a worker's answer that are looked at, and of each text in it that are kept.
     static let maximumAnswer = 1 << 20
     static let maximumText = 8192
+    /// Bytes of the texts of all workers of a job; of those beyond it only the state is kept.
+    static let maximumJobText = 4 << 20
     /// As many as a configuration may have.
     static let maximumCommands = 256
 
@@ -100,7 +104,11 @@ struct WarmingTable {
         guard let place = jobs.firstIndex(where: { $0.number == number }),
             let at = jobs[place].entries.firstIndex(where: { $0.state == .warming && $0.call == call })
         else { return nil }
-        jobs[place].entries[at].commands = commands
+        let size = commands.reduce(0) { $0 + 64 + $1.command.utf8.count + $1.problem.utf8.count }
+        if jobs[place].textBytes + size <= Self.maximumJobText {
+            jobs[place].textBytes += size
+            jobs[place].entries[at].commands = commands
+        }
         end(place, at, state, problem)
         return (jobs[place], jobs[place].entries[at])
     }
