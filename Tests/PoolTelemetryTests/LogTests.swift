@@ -16,6 +16,29 @@ import Testing
         #expect(line(.text, "m", ["empty": ""]).hasSuffix(" empty=\"\"\n"))
     }
 
+    /// A value cannot end early, so a worker cannot write fields of its own.
+    @Test func nothingForgesAField() {
+        #expect(line(.text, journal: true, "m", ["line": #"x\" pid=1"#]) == #"<4>warning m line="x\\\" pid=1""# + "\n")
+        #expect(line(.text, journal: true, "m", ["line": #"a\"#, "pid": "1"]) == #"<4>warning m line="a\\" pid=1"# + "\n")
+        #expect(line(.text, journal: true, "m", ["line": #"C:\n"#]) == #"<4>warning m line="C:\\n""# + "\n")
+    }
+
+    /// Control characters of both tables, and what some readers take for a line break.
+    @Test func controlCharactersAreShown() {
+        let controls = [0..<0x20, 0x7F..<0xA0, 0x2028..<0x202A].joined().map { Unicode.Scalar(UInt32($0))! }
+        for control in controls {
+            for format in LogConfiguration.Format.allCases {
+                let written = line(format, journal: true, "m\(control)", ["line": "a\(control)b"])
+                #expect(!written.dropLast().unicodeScalars.contains(control), "\(format) \(control.value)")
+            }
+        }
+        #expect(line(.text, journal: true, "m\u{85}", ["line": "a\u{9B}\u{2028}b"]) == #"<4>warning "m\x85" line="a\x9b\u2028b""# + "\n")
+        #expect(
+            line(.json, journal: true, "m\u{9B}", ["line": "\u{80}\u{2029}"])
+                == #"<4>{"level":"warning","message":"m\u009b","line":"\u0080\u2029"}"# + "\n")
+        #expect(line(.text, journal: true, "m", ["line": "é😀\u{A0}"]) == "<4>warning m line=é😀\u{A0}\n")
+    }
+
     @Test func oneObjectALine() {
         #expect(
             line(.json, "pool changed", ["pool": "text", "level": "9"])
@@ -45,12 +68,44 @@ import Testing
         var rate = LogRate(perSecond: 10, now: 0)
         #expect(passed(&rate, of: 200, isUrgent: false, now: 0) == 90)
         #expect(passed(&rate, of: 200, isUrgent: true, now: 0) == 10)
-        let suppressed = [rate.takeSuppressed(), rate.takeSuppressed()]
+        let suppressed = [rate.takeSuppressed(now: 0), rate.takeSuppressed(now: 0)]
         #expect(suppressed == [110 + 190, 0])
         // A second's worth more, all of it reserved.
         #expect(passed(&rate, of: 1, isUrgent: false, now: second) == 0)
         #expect(passed(&rate, of: 1, isUrgent: true, now: second) == 1)
         #expect(passed(&rate, of: 200, isUrgent: false, now: 100 * second) == 90)
+    }
+
+    /// A flood brings no line about what it lost with each line that passes, and those lines count too.
+    @Test func tellingOfALossIsPartOfTheRate() {
+        var rate = LogRate(perSecond: 2, now: 0)
+        var (passed, lost, told, notices) = (0, 0, 0, 0)
+        // A hundred lines a second for a hundred seconds.
+        for step in 0..<UInt64(10_000) {
+            let now = step * second / 100
+            guard rate.allows(isUrgent: true, now: now) else {
+                lost += 1
+                continue
+            }
+            passed += 1
+            let suppressed = rate.takeSuppressed(now: now)
+            told += suppressed
+            if suppressed > 0 { notices += 1 }
+        }
+        #expect(passed + notices <= 20 + 200, "\(passed) \(notices)")
+        #expect(passed >= 100 && (50...100).contains(notices))
+        #expect(told + rate.suppressed == lost)
+    }
+
+    @Test func aLossIsToldAtMostOnceASecond() {
+        var rate = LogRate(perSecond: 100, now: 0)
+        _ = passed(&rate, of: 1001, isUrgent: true, now: 0)
+        var told = [rate.takeSuppressed(now: 0)]
+        for now in [second / 2, second - 1, second] {
+            _ = passed(&rate, of: 1000, isUrgent: true, now: now)
+            told.append(rate.takeSuppressed(now: now))
+        }
+        #expect(told[...2] == [1, 0, 0] && told[3] > 2000)
     }
 
     @Test func noLimitAndAnotherLimit() {

@@ -42,8 +42,9 @@ package final class LogControl: Sendable {
     func write(_ level: Logger.Level, _ message: String, _ metadata: Logger.Metadata) {
         let isUrgent = level >= .warning
         state.withLock { state in
-            guard state.rate.allows(isUrgent: isUrgent, now: Self.monotonic()) else { return }
-            let (format, suppressed) = (state.format, state.rate.takeSuppressed())
+            let now = Self.monotonic()
+            guard state.rate.allows(isUrgent: isUrgent, now: now) else { return }
+            let (format, suppressed) = (state.format, state.rate.takeSuppressed(now: now))
             let time = isJournal ? "" : Self.timestamp()
             func line(_ level: Logger.Level, _ message: String, _ metadata: Logger.Metadata) -> String {
                 LogLine(format: format, isJournal: isJournal, time: time, level: level, message: message, metadata: metadata).text

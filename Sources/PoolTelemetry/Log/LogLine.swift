@@ -51,21 +51,28 @@ package struct LogLine {
         if !isJournal { line += time + " " }
         line += "\(level) "
         // A message is static text, but nothing may forge a line.
-        if message.utf8.contains(where: { $0 < 0x20 || $0 == 0x7F }) { line += Self.quoted(message) } else { line += message }
+        if message.unicodeScalars.contains(where: Self.isControl) { line += Self.quoted(message) } else { line += message }
         for (key, value) in pairs { line += " \(key)=\(Self.quoted("\(value)"))" }
     }
 
     /// In quotes where a reader could not tell its end; line breaks and other control characters are shown.
     private static func quoted(_ text: String) -> String {
-        guard text.isEmpty || text.utf8.contains(where: { $0 <= 0x20 || $0 == 0x22 || $0 == 0x3D || $0 == 0x7F }) else { return text }
+        guard text.isEmpty || text.unicodeScalars.contains(where: { " \"\\=".unicodeScalars.contains($0) || isControl($0) }) else { return text }
         var result = "\""
         for scalar in text.unicodeScalars {
             switch scalar {
             case "\"": result += "\\\""
+            // Or a backslash before a quote of its own would end the value early.
+            case "\\": result += "\\\\"
             case "\n": result += "\\n"
             case "\r": result += "\\r"
             case "\t": result += "\\t"
-            default: if isControl(scalar) { result += "\\x" + hexadecimal(scalar.value, 2) } else { result.unicodeScalars.append(scalar) }
+            default:
+                if !isControl(scalar) {
+                    result.unicodeScalars.append(scalar)
+                } else {
+                    result += scalar.value <= 0xFF ? "\\x" + hexadecimal(scalar.value, 2) : "\\u" + hexadecimal(scalar.value, 4)
+                }
             }
         }
         return result + "\""
@@ -88,7 +95,7 @@ package struct LogLine {
         line += "}"
     }
 
-    /// RFC 8259, section 7. A Swift string is valid Unicode, so nothing else needs escaping.
+    /// RFC 8259, section 7, and more than it asks for: what some terminals act upon, and where some readers of lines break.
     private static func appendString(_ text: String, to line: inout String) {
         line += "\""
         for scalar in text.unicodeScalars {
@@ -98,16 +105,16 @@ package struct LogLine {
             case "\n": line += "\\n"
             case "\r": line += "\\r"
             case "\t": line += "\\t"
-            // The separators are legal in JSON, but some readers of lines break there.
-            case "\u{2028}": line += "\\u2028"
-            case "\u{2029}": line += "\\u2029"
             default: if isControl(scalar) { line += "\\u" + hexadecimal(scalar.value, 4) } else { line.unicodeScalars.append(scalar) }
             }
         }
         line += "\""
     }
 
-    private static func isControl(_ scalar: Unicode.Scalar) -> Bool { scalar.value < 0x20 || scalar.value == 0x7F }
+    /// C0 and C1 (terminals take U+009B for ESC [), DEL, and the separators of lines and paragraphs.
+    private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
+        scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value) || (0x2028...0x2029).contains(scalar.value)
+    }
 
     private static func hexadecimal(_ value: UInt32, _ digits: Int) -> String {
         let text = String(value, radix: 16)

@@ -4,6 +4,8 @@ package struct LogRate: Sendable {
     private var perSecond: Double
     private var allowance: Double
     private var refilled: UInt64
+    /// When suppressed lines were told last.
+    private var told: UInt64?
     package private(set) var suppressed = 0
 
     /// 0: no limit.
@@ -34,8 +36,12 @@ package struct LogRate: Sendable {
         return true
     }
 
-    /// How many lines were not written since this was asked last.
-    package mutating func takeSuppressed() -> Int {
+    /// How many lines were not written since that was told last, if it is to be told now: at most once a second, or a flood would
+    /// bring a line about itself with every line that passes. That line is one of the rate's too.
+    package mutating func takeSuppressed(now: UInt64) -> Int {
+        guard suppressed > 0, told.map({ now >= $0 + 1_000_000_000 }) ?? true else { return 0 }
+        told = now
+        if perSecond > 0 { allowance -= 1 }
         defer { suppressed = 0 }
         return suppressed
     }
