@@ -65,5 +65,10 @@ extension ConfigurationLoader {
                 place("backoff.base", "backoff.max"), prefix + "backoff.base", found: SpanText.text(policy.backOffBase),
                 allowed: "at most backoff.max, \(SpanText.text(policy.backOffMaximum))")
         }
+        if policy.affinity == .require && policy.sessionTimeToLive == 0 {
+            context.problems.add(
+                place("sessions.time_to_live", "sessions.affinity"), prefix + "sessions.time_to_live", found: "0s, never, with sessions.affinity require",
+                allowed: "more than 0s with it", hint: "sessions whose callers are gone would fill max_sessions for ever")
+        }
     }
 }

@@ -83,6 +83,77 @@ import Testing
         return names.joined(separator: ", ")
     }
 
+    /// A key has one form, so that none can be there twice.
+    @Test func keysWithADotAreRefused() {
+        #expect(
+            bench.problems(
+                """
+                log.level: debug
+                log: {level: info}
+                defaults:
+                  overload.policy: codel
+                pools:
+                  text:
+                    module: a.b
+                    queue.max_calls: 10
+                    queue: {max_calls: 20}
+                    queue.most: 1
+                """) == [
+                    "poold.yaml:1: log.level: found a key with a dot, allowed: mappings in mappings; write log: {level: …}",
+                    "poold.yaml:4: defaults.overload.policy: found a key with a dot, allowed: mappings in mappings; write overload: {policy: …}",
+                    "poold.yaml:8: pools.text.queue.max_calls: found a key with a dot, allowed: mappings in mappings; write queue: {max_calls: …}",
+                    "poold.yaml:10: pools.text.queue.most: found a key with a dot, allowed: mappings in mappings",
+                ])
+    }
+
+    /// execve takes no argument and no variable of 128 KiB: no worker could start.
+    @Test func whatExecveDoesNotTake() {
+        // With `LONG=` and without.
+        let longest = String(repeating: "x", count: 131_071 - 5)
+        let folder = "/" + String(repeating: "x", count: 65_535)
+        func pool(_ lines: String) -> String { "pools:\n  text:\n    module: a.b\n\(lines)\n" }
+        let allowed = "allowed: at most 131071, as the kernel limits an argument or a variable of a program"
+        #expect(bench.problems(pool("    environment:\n      A: 1\n      LONG: \(longest)")) == [])
+        #expect(
+            bench.problems(pool("    environment:\n      A: 1\n      LONG: \(longest)x")) == [
+                "poold.yaml:6: pools.text.environment: found 131072 bytes in \"LONG\", \(allowed); write it to a file, and name that"
+            ])
+        #expect(bench.problems(pool("    python_path: [\(folder)]")) == [])
+        let path = bench.problems(pool("    python_path:\n      - \(folder)\n      - \(folder)"))
+        #expect(path.count == 1 && path[0].hasPrefix("poold.yaml:4: pools.text.python_path: found 131"))
+        #expect(path.first?.hasSuffix(" bytes in PYTHONPATH, \(allowed)") == true)
+        // Quotes stand there with a backslash each, and the arguments' own again.
+        for (count, text) in [(120_000, "x"), (60_000, "\\\""), (30_000, "\\\"")] {
+            let call = "{call: x, arguments: {text: \"\(String(repeating: text, count: count))\"}}"
+            let warm = bench.problems(pool("    warm:\n      - import: a.b\n      - \(call)"))
+            if count == 60_000 {
+                #expect(warm.count == 1 && warm[0].hasPrefix("poold.yaml:4: pools.text.warm: found 240"))
+                #expect(warm.first?.hasSuffix(" bytes in POOLD_WARM, \(allowed); a script can do more") == true)
+            } else {
+                #expect(warm == [])
+            }
+        }
+        #expect(
+            bench.problems("pools:\n  text:\n    module: \(longest)xxxxxx\n") == [
+                "poold.yaml:3: pools.text.module: found 131072 bytes of a module's name, \(allowed)"
+            ])
+    }
+
+    @Test func rulesThatWouldNeverHold() {
+        #expect(
+            bench.problems("pools:\n  text:\n    module: a.b\n    backoff: {unavailable_after: 1001}\n") == [
+                "poold.yaml:4: pools.text.backoff.unavailable_after: found \"1001\", allowed: a whole number from 1 to 1000"
+            ])
+        #expect(bench.problems("pools:\n  text:\n    module: a.b\n    backoff: {unavailable_after: 1000}\n") == [])
+        let sessions = "pools:\n  text:\n    module: a.b\n    sessions:\n      affinity: AFFINITY\n      time_to_live: 0s\n"
+        #expect(
+            bench.problems(sessions.replacing("AFFINITY", with: "require")) == [
+                "poold.yaml:6: pools.text.sessions.time_to_live: found 0s, never, with sessions.affinity require, allowed: more than 0s with it; "
+                    + "sessions whose callers are gone would fill max_sessions for ever"
+            ])
+        #expect(bench.problems(sessions.replacing("AFFINITY", with: "prefer")) == [])
+    }
+
     @Test func duplicatesNameBothLines() {
         #expect(
             bench.problems("log:\n  level: info\n  level: debug\nlog: {}\n") == [

@@ -28,6 +28,11 @@ struct KeyTable<Root: Sendable>: Sendable {
     func read(_ entry: YAMLNode.Entry, section: String = "", prefix: String, _ context: inout ReadContext, _ root: inout Root, _ origins: inout [String: Place])
     {
         let name = section + entry.key
+        context.place = entry.keyPlace
+        // One key has one form: the reader of the file finds each a second time only by its own words.
+        if entry.key.contains(".") {
+            return context.problems.add(entry.keyPlace, prefix + name, found: "a key with a dot", allowed: "mappings in mappings", hint: nested(name))
+        }
         if let key = self[name] {
             context.key = prefix + name
             context.allowed = key.allowed
@@ -35,7 +40,7 @@ struct KeyTable<Root: Sendable>: Sendable {
             origins[name] = entry.keyPlace
             return
         }
-        if let known = members[name + "."], !entry.key.contains(".") {
+        if let known = members[name + "."] {
             if entry.value.isNull { return }
             guard case .mapping(let entries) = entry.value.content else {
                 context.key = prefix + name
@@ -52,12 +57,17 @@ struct KeyTable<Root: Sendable>: Sendable {
 
     private func known(_ section: String) -> String { (members[section] ?? []).joined(separator: ", ") }
 
+    /// How a known key is written; empty: it is none.
+    private func nested(_ name: String) -> String {
+        guard self[name] != nil else { return "" }
+        let parts = name.split(separator: ".")
+        return "write \(parts.dropLast().map { "\($0): {" }.joined())\(parts.last!): …\(String(repeating: "}", count: parts.count - 1))"
+    }
+
     /// The name that was meant: a neighbour of nearly the same letters, or the same name in another section.
     private func hint(_ word: String, _ section: String) -> String {
         let neighbours = members[section] ?? []
         if let near = EditDistance.nearest(word, neighbours) { return "did you mean \(quoted(near))?" }
-        // `queue.max_calls` written with its dot.
-        if let key = self[section + word] { return "write \(key.name) as a mapping in a mapping" }
         if let elsewhere = keys.first(where: { $0.name.hasSuffix("." + word) || ($0.name == word && !section.isEmpty) }) {
             return "did you mean \(quoted(elsewhere.name))?"
         }

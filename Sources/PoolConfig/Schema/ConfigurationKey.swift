@@ -49,6 +49,8 @@ struct ReadContext {
     /// The key at hand, dotted, from the file's root.
     var key = ""
     var allowed = ""
+    /// Where it is named.
+    var place = Place(file: "")
 
     mutating func refuse(_ node: YAMLNode, hint: String = "") {
         if case .refused = node.content { return }

@@ -48,7 +48,9 @@ extension ConfigurationKey where Root == PoolConfiguration {
 
     private static let life: [ConfigurationKey<PoolConfiguration>] = [
         .span("lifecycle.start_timeout", \.policy.startTimeout, millisecond...year, "Import and set-up of a worker."),
-        .span("lifecycle.drain_timeout", \.policy.drainGrace, 0...year, "A retiring worker may finish its calls for this long."),
+        .span(
+            "lifecycle.drain_timeout", \.policy.drainGrace, 0...year,
+            "A retiring worker first finishes its calls, within their budgets. Then it is told to end, and gets SIGTERM after this."),
         .span("lifecycle.terminate_timeout", \.policy.terminateGrace, 0...year, "From SIGTERM to SIGKILL."),
         .span("recycle.max_age", \.policy.maximumAge, 0...year, "Replace a worker at this age; 0s: never."),
         .whole("recycle.max_calls", \.policy.maximumCalls, 0...1 << 56, "Replace a worker after so many calls; 0: never."),
@@ -62,7 +64,7 @@ extension ConfigurationKey where Root == PoolConfiguration {
         .span("backoff.max", \.policy.backOffMaximum, millisecond...24 * hour, "The longest delay."),
         .span("backoff.reset_after", \.policy.stableAfter, 0...24 * hour, "A worker that lived this long clears the delay."),
         .whole(
-            "backoff.unavailable_after", \.policy.unavailableAfter, 1...1_000_000,
+            "backoff.unavailable_after", \.policy.unavailableAfter, 1...1_000,
             "Failed starts in a row, with no worker ready, after which calls are refused."),
         .whole("circuit.failures", \.policy.circuitFailures, 0...1_000_000, "Worker deaths in a row that open the circuit breaker; 0: never."),
         .whole("circuit.successes", \.policy.circuitSuccesses, 1...1_000_000, "Results in a row that close it."),
@@ -78,7 +80,9 @@ extension ConfigurationKey where Root == PoolConfiguration {
         .choice(
             "sessions.affinity", \.policy.affinity, [("none", .none), ("prefer", .prefer), ("require", .require)],
             "Where calls of a session go: any worker, preferably its last one, or only that one."),
-        .span("sessions.time_to_live", \.policy.sessionTimeToLive, 0...year, "A session unused for so long is forgotten."),
+        .span(
+            "sessions.time_to_live", \.policy.sessionTimeToLive, 0...year,
+            "A session unused for so long is forgotten; 0s: never, which affinity require does not allow."),
         .whole("sessions.max_sessions", \.policy.maximumSessions, 0...1 << 20, "Sessions at once."),
         .whole("sessions.max_sessions_per_client", \.policy.maximumSessionsPerIdentity, 0...1 << 20, "The same for one user."),
     ]

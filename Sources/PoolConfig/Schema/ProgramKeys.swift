@@ -12,6 +12,7 @@ extension ConfigurationKey where Root == PoolConfiguration {
             guard parts.allSatisfy({ !$0.isEmpty && $0.allSatisfy { $0 == "_" || $0.isLetter || $0.isNumber } && !$0.first!.isNumber }) else {
                 return context.refuse(node)
             }
+            guard context.fits("of a module's name", bytes: text.utf8.count) else { return }
             pool.module = text
             return
         }
@@ -48,6 +49,7 @@ extension ConfigurationKey where Root == PoolConfiguration {
             }
             return Paths.resolved(text, item.place)
         }
+        _ = context.fits("in PYTHONPATH", bytes: ExecutionLimit.bytesOfPythonPath(pool.pythonPath))
     } show: {
         FlowText.list($0.pythonPath.map(FlowText.scalar))
     }
@@ -74,6 +76,8 @@ extension ConfigurationKey where Root == PoolConfiguration {
                 context.refuse(entry.value, hint: "text for \(quoted(entry.key)); empty text is \"\"")
                 continue
             }
+            let bytes = entry.key.utf8.count + 1 + text.utf8.count
+            guard context.fits("in \(quoted(entry.key))", bytes: bytes, at: entry.keyPlace, hint: "write it to a file, and name that") else { continue }
             pool.environment[entry.key] = text
         }
     } show: { pool in
@@ -98,6 +102,7 @@ extension ConfigurationKey where Root == PoolConfiguration {
         guard case .sequence(let items) = node.content else { return context.refuse(node) }
         guard items.count <= 256 else { return context.refuse(node, hint: "at most 256 commands") }
         pool.warm = items.compactMap { WarmCommand.read($0, &context) }
+        _ = context.fits("in POOLD_WARM", bytes: ExecutionLimit.bytesOfWarming(pool.warm), hint: "a script can do more")
     } show: {
         FlowText.list($0.warm.map(\.flow))
     }
