@@ -68,6 +68,9 @@ package struct PoolConfiguration: Sendable, Equatable {
     /// Every caller may call it.
     package var isOpen: Bool { callers.contains(.everyone) && !isReserved }
 
+    /// `max_workers` where nobody names it.
+    package static func defaultMaximumWorkers(workers: Int) -> Int { max(PoolPolicy().maximumWorkers, workers) }
+
     /// Whether workers of the old configuration must be replaced to follow this one.
     package func needsNewWorkers(after old: PoolConfiguration) -> Bool {
         module != old.module || python != old.python || pythonPath != old.pythonPath || environment != old.environment || directory != old.directory

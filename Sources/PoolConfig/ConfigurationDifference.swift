@@ -27,16 +27,38 @@ package enum ConfigurationDifference {
         let own = Set(options.compactMap { value in pool(of: value.key).flatMap { value.key == "pools.\($0).module" ? $0 : nil } })
         var new = file.filter { value in pool(of: value.key).map { !own.contains($0) } ?? true }
         new += running.filter { value in pool(of: value.key).map(own.contains) ?? false }
-        // Where nobody named a socket, the one of this user's environment is not poold's.
-        let standard = running.filter { $0.origin == "default" && ["daemon.socket", "daemon.control_socket"].contains($0.key) }
+        let before = Dictionary(running.map { ($0.key, $0) }, uniquingKeysWith: { first, _ in first })
         for index in new.indices {
-            if new[index].origin == "default", let same = standard.first(where: { $0.key == new[index].key }) { new[index].value = same.value }
-            if let value = overridden[new[index].key] { new[index].value = value }
-            if new[index].key == "daemon.control_socket", new[index].origin == "default", let socket = overridden["daemon.socket"] {
-                new[index].value = overridden[new[index].key] ?? FlowText.scalar(socket + ".control")
+            let key = new[index].key
+            if let value = overridden[key] {
+                new[index].value = value
+                continue
             }
+            guard let old = before[key] else { continue }
+            // What is not shown cannot be compared.
+            if old.value == ConfigurationValue.hidden { new[index].value = old.value }
+            guard new[index].origin == "default" else { continue }
+            // Where nobody named it, the socket or the python3 of this user's environment is not poold's.
+            if old.origin == "default" && dependsOnEnvironment(key) { new[index].value = old.value }
+            if key == "daemon.control_socket", let socket = overridden["daemon.socket"] { new[index].value = FlowText.scalar(socket + ".control") }
         }
+        followWorkers(&new)
         return changes(from: running, to: new)
+    }
+
+    private static func dependsOnEnvironment(_ key: String) -> Bool {
+        key == "daemon.socket" || key == "daemon.control_socket" || pool(of: key).map { key == "pools.\($0).python" } ?? false
+    }
+
+    /// A bound that nobody named goes with the workers that an option set.
+    private static func followWorkers(_ values: inout [ConfigurationValue]) {
+        let workers = Dictionary(values.map { ($0.key, $0.value) }, uniquingKeysWith: { first, _ in first })
+        for index in values.indices where values[index].origin == "default" {
+            guard let pool = pool(of: values[index].key), values[index].key == "pools.\(pool).max_workers",
+                let count = workers["pools.\(pool).workers"].flatMap({ Int($0) })
+            else { continue }
+            values[index].value = "\(PoolConfiguration.defaultMaximumWorkers(workers: count))"
+        }
     }
 
     /// Keys of poold first, then pools in the order of the new configuration, then pools that go.

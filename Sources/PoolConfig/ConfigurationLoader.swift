@@ -42,8 +42,9 @@ struct ConfigurationLoader {
         for (entry, _) in named { addPool(entry) }
         addOptions(source)
         for index in drafts.indices where drafts[index].origins["max_workers"] == nil {
-            drafts[index].pool.policy.maximumWorkers = max(PoolPolicy().maximumWorkers, drafts[index].pool.policy.workers)
+            drafts[index].pool.policy.maximumWorkers = PoolConfiguration.defaultMaximumWorkers(workers: drafts[index].pool.policy.workers)
         }
+        findPython()
         if configuration.socketPath.isEmpty { configuration.socketPath = Paths.runtimeFolder() + "/poold.sock" }
         if configuration.controlPath.isEmpty { configuration.controlPath = configuration.socketPath + ".control" }
         check(source.file)
@@ -179,6 +180,7 @@ struct ConfigurationLoader {
             let scalars = override.values.map { YAMLNode(content: .scalar($0, isPlain: true), place: place) }
             let node = override.isList ? YAMLNode(content: .sequence(scalars), place: place) : scalars[0]
             context.key = ""
+            context.place = place
             if let key = Tables.daemon[override.key] {
                 context.allowed = key.allowed
                 key.read(node, &context, &configuration)
@@ -214,6 +216,13 @@ struct ConfigurationLoader {
 
     // MARK: - The result
 
+    /// Which file `python3` is: a reload compares that, so it is what is shown.
+    private mutating func findPython() {
+        let unnamed = drafts.indices.filter { drafts[$0].origins["python"] == nil }
+        guard !unnamed.isEmpty, let python = Paths.program(PoolDraft.defaultPython) else { return }
+        for index in unnamed { drafts[index].pool.python = python }
+    }
+
     private func values() -> [ConfigurationValue] {
         func origin(_ place: Place?) -> String { place?.origin ?? "default" }
         var values = Tables.daemon.keys.map { ConfigurationValue(key: $0.name, value: $0.show(configuration), origin: origin(origins[$0.name])) }
@@ -225,13 +234,11 @@ struct ConfigurationLoader {
         return values
     }
 
-    /// Adds what no key says: where the workers' own package lies, and which file `python3` is.
+    /// Adds what no key says: where the workers' own package lies.
     private mutating func finish() {
         let package = Paths.packageFolder()
-        let python = Paths.program(PoolDraft.defaultPython)
         for index in drafts.indices {
             if let package { drafts[index].pool.pythonPath.append(package) }
-            if drafts[index].origins["python"] == nil, let python { drafts[index].pool.python = python }
         }
         configuration.pools = drafts.map(\.pool)
     }

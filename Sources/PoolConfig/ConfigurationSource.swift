@@ -80,6 +80,9 @@ package struct LoadedConfiguration: Sendable {
 }
 
 package struct ConfigurationValue: Sendable, Equatable {
+    /// Stands for an environment, which carries passwords and keys, before those who may not operate. No value reads so.
+    package static let hidden = "(shown to who may operate)"
+
     /// Dotted path.
     package var key: String
     /// One line of YAML; empty: nothing.
