@@ -202,19 +202,28 @@ int cpoold_peer_groups(int socket, uint32_t *groups, int count) {
     if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups, &n)) return -1;
     return (int)(n / sizeof(gid_t));
 }
-int cpoold_connect(const char *path, bool blocking) {
+static int connect_socket(const char *path, int kind, uint64_t nanoseconds) {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof a.sun_path) { errno = ENAMETOOLONG; return -1; }
     strcpy(a.sun_path, path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (blocking ? 0 : SOCK_NONBLOCK), 0);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | kind, 0);
     if (fd < 0) return -1;
-    if (connect(fd, (struct sockaddr *)&a, sizeof a)) {
+    // A connect waits for room in the listener's queue, and the kernel bounds that by the limit for sends.
+    if ((nanoseconds && cpoold_limit_sending(fd, nanoseconds)) || connect(fd, (struct sockaddr *)&a, sizeof a)) {
         int e = errno;
         close(fd);
         errno = e;
         return -1;
     }
     return fd;
+}
+int cpoold_connect(const char *path, bool blocking) { return connect_socket(path, blocking ? 0 : SOCK_NONBLOCK, 0); }
+int cpoold_connect_within(const char *path, uint64_t nanoseconds) { return connect_socket(path, 0, nanoseconds); }
+int cpoold_limit_sending(int socket, uint64_t nanoseconds) {
+    // Rounded up: zero would be no limit.
+    uint64_t us = nanoseconds / 1000 + 1;
+    struct timeval t = {.tv_sec = (time_t)(us / 1000000), .tv_usec = (suseconds_t)(us % 1000000)};
+    return setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof t) == 0 ? 0 : errno;
 }
 int cpoold_socket_path(int socket, char *path, size_t size) {
     struct sockaddr_un a = {0};

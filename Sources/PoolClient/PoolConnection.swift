@@ -2,29 +2,6 @@ import CPoold
 import Glibc
 package import PoolWire
 
-/// Why a call or an operation brought no result.
-public struct PoolError: Error, Sendable, CustomStringConvertible {
-    /// The status's name in PROTOCOL.md, section 6, or `connection` when poold could not be reached or went away.
-    public var status: String
-    /// What happened, where and what to do, in one line.
-    public var message: String
-    /// The Python traceback of an `application_error`; often empty.
-    public var detail: String
-    /// Nanoseconds after which a retry is worth while; 0: not said.
-    public var retryAfterNanoseconds: UInt64
-
-    public var description: String { "\(status): \(message)" }
-
-    package init(status: String, message: String, detail: String = "", retryAfterNanoseconds: UInt64 = 0) {
-        self.status = status
-        self.message = message
-        self.detail = detail
-        self.retryAfterNanoseconds = retryAfterNanoseconds
-    }
-
-    static func connection(_ message: String) -> PoolError { PoolError(status: "connection", message: message) }
-}
-
 /// How a call is to be made.
 public struct CallOptions: Sendable {
     public enum Priority: UInt8, Sendable {
@@ -45,10 +22,15 @@ public struct CallOptions: Sendable {
 /// A blocking connection to poold for one thread: one call at a time. `poolctl` uses it, and so may any program
 /// that has a thread to wait with.
 public final class PoolConnection {
-    private let descriptor: Int32
+    let descriptor: Int32
     package let path: String
-    /// How long poold may keep us waiting for the next bytes; nil: for ever.
-    package var answerLimit: Duration?
+    /// How long poold may keep us waiting for its next bytes, or leave ours unread; nil: for ever (what is sent keeps the limit that it had).
+    package var answerLimit: Duration? {
+        didSet { if let answerLimit { _ = cpoold_limit_sending(descriptor, Self.nanoseconds(answerLimit)) } }
+    }
+    var exchange = Exchange.greeting
+    /// poold has the whole request, so it may do what the request says.
+    var isSent = false
     private var decoder = FrameDecoder(limit: 1 << 20)
     private var nextID: UInt64 = 1
     /// In bytes, either way.
@@ -63,7 +45,7 @@ public final class PoolConnection {
 
     package init(path: String, greets: Bool, answerLimit: Duration? = nil) throws(PoolError) {
         self.answerLimit = answerLimit
-        let descriptor = cpoold_connect(path, true)
+        let descriptor = cpoold_connect_within(path, answerLimit.map(Self.nanoseconds) ?? 0)
         guard descriptor >= 0 else {
             let error = errno
             let reason: String
@@ -72,6 +54,7 @@ public final class PoolConnection {
             case ECONNREFUSED: reason = "nobody listens there: poold has died; start it again"
             case EACCES, EPERM:
                 throw PoolError(status: "permission_denied", message: "no permission to use \(path)\(Self.owner(path)); run as its owner or join its group")
+            case EAGAIN: reason = "it did not take the connection\(Self.within(answerLimit)); it is overloaded or stopped (see its log), or wait longer"
             case ENAMETOOLONG: reason = "a socket's path may have 107 bytes"
             default: reason = String(cString: strerror(error))
             }
@@ -83,7 +66,7 @@ public final class PoolConnection {
             decoder.limit = largestBody
             return
         }
-        try send(Header(.hello), Hello(name: "poolctl").encoded)
+        try send(Header(.hello), Hello(name: "poolctl").encoded, .greeting)
         let frame = try receive()
         guard frame.header.type == FrameType.welcome.rawValue else { throw Self.error(frame) }
         let welcome: Welcome
@@ -115,7 +98,8 @@ public final class PoolConnection {
 
     /// Calls `pool.method` with a body in its codec; returns the result's bytes and the nanoseconds that it ran.
     ///
-    /// Errors: any status of PROTOCOL.md, section 6; `connection` if poold goes away (the call may have run).
+    /// Errors: any status of PROTOCOL.md, section 6, `worker_lost` also if poold goes away and `timeout` if it does not answer (the call may
+    /// have run); `connection` if it was gone before it had the call.
     public func call(_ method: String, body: [UInt8], options: CallOptions = CallOptions()) throws(PoolError) -> (body: [UInt8], ranNanoseconds: UInt64) {
         guard method.utf8.count <= 255 else { throw .connection("a method's name may have 255 bytes") }
         let id = nextID
@@ -130,7 +114,14 @@ public final class PoolConnection {
         var whole: [UInt8] = []
         whole.appendShortString(method)
         whole.append(contentsOf: body)
-        try send(Header(.call, flags: flags, id: id, session: options.session, time: budget), whole)
+        // The limit is one of frames, and the name is part of the frame. Above it poold would close the connection.
+        guard whole.count <= largestBody else {
+            throw PoolError(
+                status: "frame_too_large",
+                message: "the body has \(body.count) bytes and \(whole.count - body.count) more for the method's name; poold takes \(largestBody) together "
+                    + "(limits.max_body)")
+        }
+        try send(Header(.call, flags: flags, id: id, session: options.session, time: budget), whole, .call)
         while true {
             let frame = try receive()
             guard frame.header.id == id else {
@@ -145,24 +136,24 @@ public final class PoolConnection {
     /// One round trip to poold itself, in nanoseconds.
     public func ping() throws(PoolError) -> UInt64 {
         let began = cpoold_now()
-        try send(Header(.ping, id: nextID, time: began), [])
+        try send(Header(.ping, id: nextID, time: began), [], .question)
         while true {
             let frame = try receive()
             if frame.header.type == FrameType.pong.rawValue { return cpoold_now() - began }
         }
     }
 
-    /// An operation of the control socket.
-    package func control(_ operation: UInt16, _ body: [UInt8]) throws(PoolError) -> [UInt8] {
+    /// An operation of the control socket. `changes`: it does more than look, so that what is lost of it may have been done.
+    package func control(_ operation: UInt16, _ body: [UInt8], changes: Bool = false) throws(PoolError) -> [UInt8] {
         let id = nextID
         nextID += 1
-        try send(Header(.control, code: operation, id: id), body)
+        try send(Header(.control, code: operation, id: id), body, changes ? .change : .question)
         while true {
             let frame = try receive()
             if frame.header.type == FrameType.error.rawValue { throw Self.error(frame) }
             if frame.header.type == FrameType.control.rawValue && frame.header.id == id { return frame.body }
             guard frame.header.type == FrameType.pong.rawValue || frame.header.type == FrameType.control.rawValue else {
-                throw .connection("what answers at \(path) is not poold's control socket: it sent frame type \(frame.header.type)")
+                throw strange("what answers at \(path) is not poold's control socket: it sent frame type \(frame.header.type)")
             }
         }
     }
@@ -176,7 +167,9 @@ public final class PoolConnection {
             retryAfterNanoseconds: status == .overloaded || status == .poolUnavailable ? frame.header.time : 0)
     }
 
-    private func send(_ header: Header, _ body: [UInt8]) throws(PoolError) {
+    private func send(_ header: Header, _ body: [UInt8], _ exchange: Exchange) throws(PoolError) {
+        self.exchange = exchange
+        isSent = false
         var bytes: [UInt8] = []
         bytes.reserveCapacity(Header.size + body.count)
         bytes.appendFrame(header, body: body)
@@ -185,23 +178,25 @@ public final class PoolConnection {
             let written = bytes.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress! + at, bytes.count - at, Int32(MSG_NOSIGNAL)) }
             if written < 0 {
                 if errno == EINTR { continue }
+                if errno == EAGAIN { throw unread(at, of: bytes.count) }
                 // poold may have said why before it closed.
                 return
             }
             at += written
         }
+        isSent = true
     }
 
     private func receive() throws(PoolError) -> FrameDecoder.Frame {
         while true {
             do throws(WireFault) { if let frame = try decoder.next() { return frame } } catch {
-                throw .connection("what answers at \(path) does not speak poold's protocol: \(error.text); is it another program's socket?")
+                throw strange("what answers at \(path) does not speak poold's protocol: \(error.text); is it another program's socket?")
             }
             try awaitBytes()
             var buffer = [UInt8](repeating: 0, count: 65_536)
             let count = buffer.withUnsafeMutableBytes { read(descriptor, $0.baseAddress!, $0.count) }
             if count < 0 && errno == EINTR { continue }
-            guard count > 0 else { throw .connection("poold at \(path) closed the connection") }
+            guard count > 0 else { throw closed() }
             decoder.append(buffer[0..<count])
         }
     }
@@ -209,18 +204,20 @@ public final class PoolConnection {
     /// Waits until there is something to read, as long as `answerLimit` allows.
     private func awaitBytes() throws(PoolError) {
         guard let answerLimit else { return }
-        let (seconds, attoseconds) = answerLimit.components
-        let end = cpoold_now() + UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
+        let end = cpoold_now() + Self.nanoseconds(answerLimit)
         while true {
             let now = cpoold_now()
-            guard now < end else {
-                throw .connection(
-                    "poold at \(path) took the connection but did not answer within \(answerLimit); it is starting, overloaded or stopped "
-                        + "(see its log), or wait longer")
-            }
+            guard now < end else { throw late() }
             var wait = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
             let ready = poll(&wait, 1, Int32(clamping: (end - now + 999_999) / 1_000_000))
             if ready > 0 || (ready < 0 && errno != EINTR) { return }
         }
     }
+
+    private static func nanoseconds(_ limit: Duration) -> UInt64 {
+        let (seconds, attoseconds) = limit.components
+        return UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
+    }
+
+    static func within(_ limit: Duration?) -> String { limit.map { " within \($0)" } ?? "" }
 }

@@ -50,9 +50,6 @@ struct Call: Connecting {
         let payload = try body == "-" ? Self.read("-") : file.map(Self.read) ?? Array((body ?? "").utf8)
         let connection = try common.connect()
         let known = connection.methods[method]
-        guard known == nil || payload.count <= connection.largestBody else {
-            throw PoolError(status: "frame_too_large", message: "the body has \(payload.count) bytes, poold takes \(connection.largestBody)")
-        }
         // poold ends the call itself; beyond that it would be poold that hangs.
         connection.answerLimit = timeout.map { $0.duration + (common.waitFor?.duration ?? Common.answerLimit) }
         let result: (body: [UInt8], ranNanoseconds: UInt64)

@@ -68,11 +68,6 @@ struct Common: ParsableArguments {
 
     // MARK: - Operations
 
-    /// One operation of the control socket: its reply's bytes.
-    func operate(_ operation: Poold_V1_Operation, _ body: [UInt8] = []) throws -> [UInt8] {
-        try connectControl().control(UInt16(operation.rawValue), body)
-    }
-
     /// One operation with its messages. `pool`, where one is meant, is what a wrong name is compared with.
     func ask<Reply: Message>(
         _ operation: Poold_V1_Operation, _ request: (any Message)? = nil, pool: String? = nil, limit: Duration? = nil, as _: Reply.Type = Reply.self
@@ -88,10 +83,12 @@ struct Common: ParsableArguments {
         do throws(PoolError) {
             let body: [UInt8]
             do { body = try request?.serializedBytes() ?? [] } catch { throw PoolError(status: "internal", message: "the request cannot be encoded: \(error)") }
-            let reply = try connection.control(UInt16(operation.rawValue), body)
+            let reply = try connection.control(UInt16(operation.rawValue), body, changes: operation.changes)
             do { return try Reply(serializedBytes: reply) } catch {
+                let done = operation.changes ? "; what was asked for may have been done" : ""
                 throw PoolError(
-                    status: "connection", message: "what answers at \(connection.path) is not a poold that poolctl understands; compare their versions")
+                    status: operation.changes ? "internal" : "connection",
+                    message: "what answers at \(connection.path) is not a poold that poolctl understands; compare their versions\(done)")
             }
         } catch {
             guard error.status == "no_such_pool", let pool else { throw error }
@@ -100,6 +97,14 @@ struct Common: ParsableArguments {
     }
 
     func status() throws(PoolError) -> Poold_V1_Status { try ask(.status) }
+
+    /// Looks after something was asked for and granted. That poold goes away meanwhile is not `connection`, which says that nothing was done.
+    static func afterwards<Result>(_ look: () throws(PoolError) -> Result) throws(PoolError) -> Result {
+        do throws(PoolError) { return try look() } catch {
+            guard error.status == "connection" else { throw error }
+            throw PoolError(status: "worker_lost", message: "\(error.message); what was asked for was begun")
+        }
+    }
 
     private func poolNames(_ connection: PoolConnection) throws -> [String] {
         try Poold_V1_Status(serializedBytes: try connection.control(UInt16(Poold_V1_Operation.status.rawValue), [])).pools.map(\.name)
@@ -118,6 +123,16 @@ struct Common: ParsableArguments {
         var error = error
         error.message += "; did you mean \(nearest)?"
         return error
+    }
+}
+
+extension Poold_V1_Operation {
+    /// Does more than look. What a newer poold adds may, too.
+    var changes: Bool {
+        switch self {
+        case .unspecified, .status, .version, .stats, .calls, .sessions, .stack, .postMortem, .quarantine, .events, .configuration, .warmProgress: false
+        case .scale, .recycle, .kill, .drain, .resume, .clearQuarantine, .cancel, .reload, .warm, .UNRECOGNIZED: true
+        }
     }
 }
 

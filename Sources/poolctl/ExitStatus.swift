@@ -6,9 +6,12 @@ enum ExitStatus: Int32 {
     case done = 0
     /// The method raised, or what was asked for did not succeed.
     case failed = 1
+    /// Nothing was called or changed.
     case noAnswer = 3
     case refused = 4
+    /// Of a call or a wait, or poold did not answer in time: what was asked for may happen all the same.
     case timeout = 5
+    /// Or poold itself, after it had the request: it may have been done.
     case workerLost = 6
     case cancelled = 7
     case notFound = 8
@@ -31,11 +34,13 @@ enum ExitStatus: Int32 {
 
     static let text = """
         EXIT CODES
-          0 done                  6 the worker was lost
+          0 done                  7 cancelled
           1 the method raised, or the operation failed
-          3 no poold answers      7 cancelled
+          3 no poold answers; nothing was called or changed
           4 refused (overloaded, draining, quota, quarantined, unavailable)
-          5 timeout               8 no such pool, method, worker or call
+          5 timeout: it may happen all the same
+          6 the worker, or poold, was lost; it may have happened
+          8 no such pool, method, worker or call
           9 other                10 no permission            64 wrong usage
         """
 }

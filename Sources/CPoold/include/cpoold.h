@@ -70,6 +70,10 @@ int cpoold_peer(int socket, uint32_t *uid, uint32_t *gid, int32_t *pid);
 int cpoold_peer_groups(int socket, uint32_t *groups, int count);
 int cpoold_listen(const char *path, int mode, int backlog, int *error);
 int cpoold_connect(const char *path, bool blocking);
+// A blocking connection whose connect and every send wait at most so long (EAGAIN); 0: as long as it takes.
+int cpoold_connect_within(const char *path, uint64_t nanoseconds);
+// The same limit for the sends of a socket that is connected already; 0 or an errno.
+int cpoold_limit_sending(int socket, uint64_t nanoseconds);
 // Where a Unix socket is bound, "" if nowhere; 0 or an errno.
 int cpoold_socket_path(int socket, char *path, size_t size);
 // Opens /dev/null where 0, 1 or 2 is closed: no socket may ever get the log's number.

@@ -15,7 +15,7 @@ struct Warm: Connecting {
               poolctl warm text --slot 0
             """)
     @OptionGroup var target: PoolArgument
-    @Option(help: ArgumentHelp("Only this worker, SLOT or SLOT.GENERATION.", valueName: "worker")) var slot: WorkerName?
+    @Option(help: ArgumentHelp("Only this worker, \(WorkerName.form).", valueName: "worker")) var slot: WorkerName?
     @OptionGroup var common: Common
 
     static let pause = 0.2
@@ -36,7 +36,7 @@ struct Warm: Connecting {
                 complain("poold goes on warming (job \(job.job))")
                 throw ExitCode(130)
             }
-            job = try common.ask(.warmProgress, request, on: connection)
+            job = try Common.afterwards { () throws(PoolError) in try common.ask(.warmProgress, request, on: connection) }
         }
         progress.end()
         Output.write(common.json ? try job.json() + "\n" : Self.text(job, common.style))
