@@ -23,7 +23,7 @@ private func load(_ file: String?, _ json: Bool) throws -> LoadedConfiguration {
     switch ConfigurationSource(file: file ?? ConfigurationSource.usualFile()).load() {
     case .loaded(let loaded): return loaded
     case .refused(let problems):
-        if json { print(problemsJSON(problems)) } else { for problem in problems { complain("\(problem)") } }
+        if json { Output.line(problemsJSON(problems)) } else { for problem in problems { complain("\(problem)") } }
         if !json && file == nil && ConfigurationSource.usualFile() == nil {
             complain("No file was named, and there is no \(ConfigurationSource.usualPath). What a running poold holds shows `poolctl config show --running`.")
         }
@@ -52,11 +52,11 @@ struct ConfigCheck: ParsableCommand {
         let loaded = try load(file, json)
         let count = loaded.configuration.pools.count
         let name = loaded.configuration.file ?? "no file, the example pools"
-        print(json ? problemsJSON([]) : "\(name): \(count) \(count == 1 ? "pool" : "pools"), no problems")
+        Output.line(json ? problemsJSON([]) : "\(name): \(count) \(count == 1 ? "pool" : "pools"), no problems")
     }
 }
 
-struct ConfigShow: ParsableCommand {
+struct ConfigShow: Connecting {
     static let configuration = CommandConfiguration(
         commandName: "show", abstract: "Show every value that holds, and where it comes from.",
         usage: "poolctl config show [<file> | --running] [--changed] [options]",
@@ -71,14 +71,14 @@ struct ConfigShow: ParsableCommand {
     }
 
     func run() throws {
-        var shown = try running ? Poold_V1_EffectiveConfiguration(serializedBytes: common.operate(.configuration)) : Self.message(load(file, common.json))
+        var shown = try running ? common.ask(.configuration) : Self.message(load(file, common.json))
         if changed { shown.values.removeAll { $0.origin == "default" } }
-        if common.json { return print(try shown.jsonString()) }
-        print(shown.file.isEmpty ? "no file" : shown.file)
+        if common.json { return Output.line(try shown.json()) }
+        Output.line(shown.file.isEmpty ? "no file" : shown.file)
         var group: String?
         for value in shown.values {
             let pool = ConfigurationDifference.pool(of: value.key)
-            if pool != group, let pool { print("\npools.\(pool)") }
+            if pool != group, let pool { Output.line("\npools.\(pool)") }
             group = pool
             Self.show(pool.map { "  " + value.key.dropFirst("pools.\($0).".count) } ?? value.key, value.value, value.origin)
         }
@@ -90,9 +90,9 @@ struct ConfigShow: ParsableCommand {
     /// Key, value and origin in columns; what does not fit into 80 stands on lines of its own.
     private static func show(_ key: String, _ value: String, _ origin: String) {
         let line = Format.pad(key, keyWidth) + Format.pad(value.isEmpty ? "-" : value, valueWidth) + origin
-        if line.count <= 80 { return print(line) }
-        if keyWidth + value.count <= 80 { print(Format.pad(key, keyWidth) + value) } else { print(key + "\n    " + value) }
-        print(String(repeating: " ", count: max(4, min(keyWidth, 80 - origin.count))) + origin)
+        if line.count <= 80 { return Output.line(line) }
+        Output.line(keyWidth + value.count <= 80 ? Format.pad(key, keyWidth) + value : key + "\n    " + value)
+        Output.line(String(repeating: " ", count: max(4, min(keyWidth, 80 - origin.count))) + origin)
     }
 
     static func message(_ loaded: LoadedConfiguration) -> Poold_V1_EffectiveConfiguration {
@@ -107,7 +107,7 @@ struct ConfigShow: ParsableCommand {
     }
 }
 
-struct ConfigDiff: ParsableCommand {
+struct ConfigDiff: Connecting {
     static let configuration = CommandConfiguration(
         commandName: "diff", abstract: "Say what a file would change: of another file, or of the running poold.",
         usage: "poolctl config diff <file> [options]\npoolctl config diff <old> <new> [--json]",
@@ -123,7 +123,7 @@ struct ConfigDiff: ParsableCommand {
             changes = ConfigurationDifference.changes(from: old, to: try load(second, common.json))
         } else {
             let new = try load(first, common.json)
-            let running = try Poold_V1_EffectiveConfiguration(serializedBytes: common.operate(.configuration))
+            let running: Poold_V1_EffectiveConfiguration = try common.ask(.configuration)
             changes = ConfigurationDifference.changes(
                 of: running.values.map { ConfigurationValue(key: $0.key, value: $0.value, origin: $0.origin) }, byReloading: new.values)
         }
@@ -134,9 +134,9 @@ struct ConfigDiff: ParsableCommand {
                 (line.key, line.old, line.new, line.effect) = (change.key, change.old, change.new, change.effect.rawValue)
                 return line
             }
-            return print(try message.jsonString())
+            return Output.line(try message.json())
         }
-        if changes.isEmpty { print("no differences") }
+        if changes.isEmpty { Output.line("no differences") }
         for change in changes {
             let what: String
             switch change.effect {
@@ -145,7 +145,7 @@ struct ConfigDiff: ParsableCommand {
             case .live, .recycle, .restart: what = "\(change.old.isEmpty ? "-" : change.old) → \(change.new.isEmpty ? "-" : change.new)"
             }
             let line = Format.pad(change.effect.rawValue, 9) + Format.pad(change.key, 34) + what
-            print(line.count <= 80 ? line : Format.pad(change.effect.rawValue, 9) + change.key + "\n           " + what)
+            Output.line(line.count <= 80 ? line : Format.pad(change.effect.rawValue, 9) + change.key + "\n           " + what)
         }
     }
 }
@@ -155,5 +155,5 @@ struct ConfigReference: ParsableCommand {
         commandName: "reference", abstract: "Print a file with every key, its default, its range and what it does.",
         discussion: "EXAMPLE\n  poolctl config reference > poold.yaml")
 
-    func run() throws { print(ConfigurationReference.text(), terminator: "") }
+    func run() throws { Output.write(ConfigurationReference.text()) }
 }

@@ -29,7 +29,7 @@ enum KernelCheck {
         } else {
             list.append(
                 .warn(
-                    "kernel", "/proc/self/smaps_rollup", "cannot be read", costs: "private memory is unknown: `recycle_memory` has no effect",
+                    "kernel", "/proc/self/smaps_rollup", "cannot be read", costs: "private memory is unknown: `recycle.max_memory` has no effect",
                     advice: "mount /proc, with a kernel that has CONFIG_PROC_PAGE_MONITOR"))
         }
         list.append(clockSource())

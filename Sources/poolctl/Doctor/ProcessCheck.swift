@@ -1,6 +1,6 @@
 import Glibc
 
-/// Whether poold could hold its workers in cgroups.
+/// What holds poold's workers together.
 enum ProcessCheck {
     /// The cgroup v2 folder of this process.
     static func ownGroup() -> String? {
@@ -9,25 +9,16 @@ enum ProcessCheck {
         return access(folder + "/cgroup.procs", F_OK) == 0 ? folder : nil
     }
 
+    /// A warning everywhere: poold does not put its workers into cgroups, whatever this machine could do.
     static func findings() -> [Finding] {
-        let costs = "a child of a worker that calls setsid outlives a kill -9 of poold, and memory can only be limited by recycling"
-        guard access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0 else {
-            return [
-                .warn(
-                    "processes", "cgroup v2", "is not mounted at /sys/fs/cgroup", costs: costs,
-                    advice: "boot with systemd.unified_cgroup_hierarchy=1 (the default of current distributions)")
-            ]
-        }
-        guard let group = ownGroup(), access(group + "/cgroup.subtree_control", W_OK) == 0, access(group + "/cgroup.procs", W_OK) == 0,
-            group != "/sys/fs/cgroup/"
-        else {
-            return [
-                .warn(
-                    "processes", "cgroup v2", "mounted, but no part of it is delegated to this process", costs: costs,
-                    advice: "run poold as a systemd service with Delegate=yes (deploy/systemd/poold.service); there this finding does not hold")
-            ]
-        }
-        return [.ok("processes", "cgroup v2", "delegated: \(group)")]
+        let isMounted = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0
+        return [
+            .warn(
+                "processes", "cgroup v2", "poold does not use cgroups\(isMounted ? "" : ", and none are mounted at /sys/fs/cgroup")",
+                costs: "a child of a worker that calls setsid outlives a kill -9 of poold, and a worker's memory is bounded by recycling alone",
+                advice: "run poold as a systemd service (deploy/systemd/poold.service): systemd ends what a dead poold leaves behind, and MemoryMax= "
+                    + "bounds poold and its workers together; set recycle.max_memory")
+        ]
     }
 }
 

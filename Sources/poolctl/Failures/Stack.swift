@@ -14,7 +14,7 @@ struct StackCommand: Connecting {
               poolctl stack text 0
             """)
     @OptionGroup var target: PoolArgument
-    @Argument(help: "Only this worker, SLOT or SLOT.GENERATION. Default: every ready one.") var worker: WorkerName?
+    @Argument(help: "Only this worker, \(WorkerName.form). Default: every ready one.") var worker: WorkerName?
     @OptionGroup var common: Common
 
     static let limit = Duration.seconds(15)

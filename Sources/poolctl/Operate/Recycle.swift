@@ -14,7 +14,7 @@ struct Recycle: Connecting {
               poolctl recycle text 0
             """)
     @OptionGroup var target: PoolArgument
-    @Argument(help: "Only this worker, SLOT or SLOT.GENERATION. Default: all.") var worker: WorkerName?
+    @Argument(help: "Only this worker, \(WorkerName.form). Default: all.") var worker: WorkerName?
     @OptionGroup var waiting: Waiting
     @OptionGroup var common: Common
 
@@ -44,7 +44,7 @@ struct Kill: Connecting {
               poolctl kill text 0
             """)
     @OptionGroup var target: PoolArgument
-    @Argument(help: "The worker, SLOT or SLOT.GENERATION; see `poolctl workers`.") var worker: WorkerName
+    @Argument(help: "The worker, \(WorkerName.form); see `poolctl workers`.") var worker: WorkerName
     @OptionGroup var common: Common
 
     func run() throws {

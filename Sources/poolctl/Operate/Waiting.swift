@@ -16,9 +16,9 @@ struct Waiting: ParsableArguments {
         let end = clock.now + timeout.duration
         var progress = Progress(isSilent: common.json)
         Interrupt.watch()
-        let connection = try common.connectControl()
+        let connection = try Common.afterwards { () throws(PoolError) in try common.connectControl() }
         while true {
-            let status: Poold_V1_Status = try common.ask(.status, on: connection)
+            let status: Poold_V1_Status = try Common.afterwards { () throws(PoolError) in try common.ask(.status, on: connection) }
             let pool = try Common.find(name, in: status)
             if isDone(pool) { return progress.end() }
             let failure = pool.failure.split(separator: "\n").first.map { ": \(Format.visible(String($0)))" } ?? ""
@@ -54,7 +54,8 @@ extension Common {
     }
 }
 
-/// SLOT, or SLOT.GENERATION as the tables show it: then only that very process is meant.
+/// SLOT, or SLOT.GENERATION as the tables show it. poold is asked for a slot: the generation is compared in poolctl, just before. A worker that
+/// replaces the named one between the two is the one that is meant then.
 struct WorkerName: ExpressibleByArgument {
     var slot: Int32
     var generation: UInt32?
@@ -68,6 +69,9 @@ struct WorkerName: ExpressibleByArgument {
             self.generation = generation
         }
     }
+
+    /// What the help says of it.
+    static let form = "SLOT or SLOT.GENERATION (compared just before)"
 
     /// Refuses a slot without a worker, and a process that is no longer there: its slot has another one now.
     func check(_ common: Common, pool name: String) throws(PoolError) {
