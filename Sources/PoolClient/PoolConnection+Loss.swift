@@ -45,7 +45,9 @@ extension PoolConnection {
     func unread(_ sent: Int, of all: Int) -> PoolError {
         // Half a frame went: nothing else may follow it.
         shutdown(descriptor, Int32(SHUT_RDWR))
-        let message = "poold at \(path) read no more than \(sent) of \(all) bytes\(Self.within(answerLimit)); nothing was done. It is overloaded or stopped (see its log)"
+        let message =
+            "poold at \(path) took no more than \(sent) of \(all) bytes\(Self.within(answerLimit)); nothing was done. It is overloaded or stopped "
+            + "(see its log)"
         return exchange == .greeting ? .connection(message) : PoolError(status: "timeout", message: message)
     }
 

@@ -1,11 +1,12 @@
 """poolctl doctor on this machine, and on configurations that are wrong in one way each."""
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
-from conftest import BIN, WORKERS
+from conftest import BIN, ROOT, WORKERS
 
 
 def doctor(*arguments, **environment):
@@ -43,6 +44,19 @@ def test_this_machine_can_run_poold():
         assert (area, check) in found, (area, check)
     assert found["kernel", "pidfd_open"]["level"] == "ok"
     assert found["sockets", "running poold"]["found"] == "none"
+
+
+def test_it_promises_nothing_of_cgroups():
+    """poold does not use them, wherever it runs and whatever is delegated to it."""
+    found = findings("--python", sys.executable)["processes", "cgroup v2"]
+    assert found["level"] == "warn" and "does not use cgroups" in found["found"] and "Delegate" not in json.dumps(found)
+
+
+def test_the_keys_that_it_names_exist():
+    """In what it says, `recycle.max_memory` and the like are keys of the configuration."""
+    reference = subprocess.run([str(BIN / "poolctl"), "config", "reference"], capture_output=True, text=True, timeout=20).stdout
+    named = {key for source in (ROOT / "Sources/poolctl/Doctor").glob("*.swift") for key in re.findall(r"`([a-z]+[._][a-z_.]+)`", source.read_text())}
+    assert "recycle.max_memory" in named and all(f" {key.split('.')[-1]}:" in reference for key in named), named
 
 
 def test_it_reads_well():

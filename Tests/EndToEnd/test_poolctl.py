@@ -2,13 +2,14 @@
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
 import time
 
 import pytest
-from conftest import BIN, wait_for
+from conftest import BIN, ROOT, WORKERS, wait_for
 
 HELP = ["call", "status", "pools", "workers", "methods", "sessions", "calls", "scale", "warm", "stats", "recycle", "drain", "resume", "kill", "cancel", "stack",
         "post-mortem", "quarantine", "events", "reload", "ping", "version", "doctor", "completion"]
@@ -29,6 +30,8 @@ def test_the_overview_names_every_command_and_exit_code():
     text = ctl("--help", COLUMNS="80").stdout.decode()
     assert all(f"  {command} " in text for command in HELP) and "10 no permission" in text and "64 wrong usage" in text
     assert max(len(line) for line in text.splitlines()) <= 80
+    listed = re.findall(r"^\| (\d+) \|", (ROOT / "OPERATIONS.md").read_text().split("| poolctl | |")[1].split("## ")[0], re.M)
+    assert set(re.findall(r"(?:^|  )+ *(\d+) (?=\w)", text.split("EXIT CODES")[1].split("OPTIONS")[0], re.M)) <= set(listed)
     assert ctl("--version").stdout.strip() == b"0.1.0"
 
 
@@ -211,6 +214,43 @@ def test_binary_results_stay_off_the_terminal_and_json_is_laid_out(poold):
     assert status == 0 and b'"list": [1,2,3]' in shown.replace(b" ", b"").replace(b'"list":', b'"list": ') and shown.count(b"\n") > 3
     os.close(main)
     os.close(side)
+
+
+@pytest.mark.parametrize("command", [("check",), ("check", "--json"), ("show",), ("show", "--json"), ("diff",), ("reference",)], ids=" ".join)
+def test_what_cannot_be_written_is_no_success(tmp_path, command):
+    page = tmp_path / "poold.yaml"
+    page.write_text(f"pools:\n  one: {{module: {WORKERS}/basic.py, python: /bin/true}}\n")
+    files = {"reference": [], "diff": [page, page]}.get(command[0], [page])
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([str(BIN / "poolctl"), "config", *command, *map(str, files)], stdout=full, stderr=subprocess.PIPE, text=True, timeout=20)
+    assert done.returncode == 9 and "cannot write the output" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["kill", "recycle", "stack", "warm"])
+def test_the_help_does_not_promise_that_only_the_named_process_is_meant(command):
+    assert "SLOT or SLOT.GENERATION (compared just before)" in " ".join(ctl(command, "--help", COLUMNS="80").stdout.decode().split())
+
+
+def test_operations_lists_every_key_by_what_a_reload_does_with_it():
+    """OPERATIONS.md and the reference that poolctl writes from the code."""
+    effects, last = {}, None
+    for line in ctl("config", "reference").stdout.decode().splitlines():
+        effect, key = re.match(r" *# .*; (live|recycle|restart)$", line), re.match(r" *(?:# )?([a-z_]+):", line)
+        if effect:
+            last = effect[1]
+        elif key and last:
+            # The one key that has no default stands in front of the example of a pool.
+            effects.setdefault(last, set()).add("module" if key[1] == "pools" else key[1])
+            last = None
+    table = dict(re.findall(r"^\| (recycle|restart) \| (.*?) \|", (ROOT / "OPERATIONS.md").read_text(), re.M))
+    for effect in ("recycle", "restart"):
+        assert set(re.findall(r"`([a-z_]+)`", table[effect])) == effects[effect]
+
+
+def test_operations_names_the_libraries_that_each_program_needs():
+    linked = {name: subprocess.run(["ldd", BIN / name], capture_output=True, text=True, timeout=20).stdout for name in ("poold", "poolctl")}
+    assert "libsystemd" in linked["poold"] and "libsystemd" not in linked["poolctl"]
+    assert "poold needs libsystemd (`libsystemd0`), poolctl does not" in (ROOT / "OPERATIONS.md").read_text()
 
 
 # ---- completion

@@ -1,5 +1,6 @@
 """When poold does not answer: exit code 3 only where nothing can have happened."""
 import json
+import os
 import socket
 import struct
 import subprocess
@@ -166,6 +167,20 @@ def test_a_poold_that_goes_away_after_it_granted_something_is_not_no_answer(cont
     answers = iter([status])
     lost = run("scale", "some_name", "3", "--wait", *control(status=lambda: next(answers, "close"), scale=encode("Done", explanation="so be it")))
     assert lost.returncode == 6 and lost.stdout.endswith("so be it\n") and "what was asked for was begun" in lost.stderr
+    answers = iter([encode("Done", explanation="cancelled"), "close"])
+    lost = run("cancel", "a:1.1", "a:2.1", "a:3.1", *control(cancel=lambda: next(answers)))
+    assert lost.returncode == 6 and lost.stdout == "cancelled\n"
+    bodies = [full("QuarantinedBody", pool=name) for name in ("a", "b")]
+    where = []
+
+    def clear():
+        """Releases the first and is not there for the second."""
+        os.unlink(where[1])
+        return encode("Done", explanation="released", affected=1)
+
+    where += control(quarantine=encode("QuarantineList", bodies=bodies), clear_quarantine=clear)
+    lost = run("quarantine", "--clear", "all", *where)
+    assert lost.returncode == 6 and "what was asked for was begun" in lost.stderr
     begun = encode("WarmProgress", job=7, pool="some_name", workers=[{"worker": "0.1", "state": "warming"}])
     lost = run("warm", "some_name", "--json", *control(warm=begun, warm_progress="close"))
     assert lost.returncode == 6 and json.loads(lost.stdout)["error"]["status"] == "worker_lost"

@@ -56,7 +56,8 @@ struct Quarantine: Connecting {
         var sum = Poold_V1_Done()
         var explanations: [String] = []
         for request in requests {
-            let done: Poold_V1_Done = try common.ask(.clearQuarantine, request, pool: request.pool)
+            let clear = { () throws(PoolError) -> Poold_V1_Done in try common.ask(.clearQuarantine, request, pool: request.pool) }
+            let done = try explanations.isEmpty ? clear() : Common.afterwards(clear)
             sum.affected += done.affected
             explanations.append(done.explanation)
         }

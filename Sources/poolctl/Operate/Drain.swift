@@ -60,11 +60,16 @@ struct Cancel: Connecting {
     func run() throws {
         let connection = try common.connectControl()
         var hasEnded = false
+        var isBegun = false
         for call in calls {
             var request = Poold_V1_CancelRequest()
             request.call = call
             do {
-                let done: Poold_V1_Done = try common.ask(.cancel, request, pool: String(call.prefix { $0 != ":" }), on: connection)
+                let cancel = { () throws(PoolError) -> Poold_V1_Done in
+                    try common.ask(.cancel, request, pool: String(call.prefix { $0 != ":" }), on: connection)
+                }
+                let done = try isBegun ? Common.afterwards(cancel) : cancel()
+                isBegun = true
                 try common.show(done)
             } catch let error as PoolError {
                 // It is a call's name, so what is wrong with it is that there is no such call any more.
