@@ -61,7 +61,16 @@ def _command(described: Dict[str, str]) -> Command:
         name = described["import"]
         return Command(f"import {name}", lambda: importlib.import_module(name))
     path = described["script"]
-    return Command(f"script {path}", lambda: runpy.run_path(path, run_name="__main__"))
+    return Command(f"script {path}", lambda: _script(path))
+
+
+def _script(path: str) -> None:
+    """Runs a file as `python FILE` would: one that ends with sys.exit() or sys.exit(0) has succeeded."""
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except SystemExit as end:
+        if end.code not in (None, 0):
+            raise
 
 
 def _call(name: str, arguments: str) -> None:

@@ -88,6 +88,18 @@ def test_a_failing_command_keeps_the_worker_from_serving(command, words):
         assert "warming failed" in text.split("\n")[0]
 
 
+@pytest.mark.parametrize("end, succeeds", [("", True), ("0", True), ("None", True), ("3", False), ("'no model'", False)])
+def test_a_script_that_exits(tmp_path, end, succeeds):
+    script = tmp_path / "script.py"
+    script.write_text(f"import sys\nsys.exit({end})\n")
+    with Worker("warmed", variables={"POOLD_WARM": described({"script": str(script)}, call("remember", 1))}) as worker:
+        if succeeds:
+            assert value(worker.ready().call("told")) == ["setup", 1]
+            assert [o["succeeded"] for o in again(worker)] == [True, True]
+        else:
+            assert f"SystemExit: {end}".replace("'", "") in refusal(worker)
+
+
 def test_a_failing_command_in_a_fork(start):
     assert "ValueError: no" in refusal(start(described(call("remember", 1), call("fail"))))
 
