@@ -47,14 +47,15 @@ class Session:
             body, codec = json.dumps(arguments).encode(), 1
         flags = _wire.END | (_wire.IDEMPOTENT if idempotent else 0) | _wire.PRIORITIES[priority] << 6
         budget = 0 if timeout is None else max(1, int(timeout * 1e9))
-        if len(body) > self.largest:
-            raise ValueError(f"the arguments of {method} have {len(body)} bytes, poold takes {self.largest}")
         if not number:
             flags |= _wire.NAMED
             body = _wire.short(method) + body
         if idempotency_key:
             flags |= _wire.META
             body = _wire.idempotency_metadata(idempotency_key) + body
+        # With all that precedes the arguments, as poold counts.
+        if len(body) > self.largest:
+            raise ValueError(f"the call of {method} has {len(body)} bytes, poold takes {self.largest}")
         return _wire.frame(_wire.CALL, body, flags, number, id, session, budget), codec
 
     @staticmethod
