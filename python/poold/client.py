@@ -8,17 +8,23 @@
 `Client` may be used from many threads at once, `AsyncClient` from many tasks; calls share one connection and are matched by id.
 After a lost connection the calls that were in flight raise `ConnectionLost`, and the next call connects again; so it does when
 poold has said that it is shutting down. `connect_timeout` says for how long to try, over a restart of poold for instance.
+The `timeout` of a call holds for everything, connecting and sending too; a `Timeout` before poold heard of the call says so. After a
+fork the child has a connection of its own, and leaves its parent's alone.
 """
 import asyncio
 import itertools
 import os
-import socket
+import stat
 import threading
 import time
-from typing import Any, Dict, Optional
+import weakref
+from typing import Any, Dict, List, Optional
 
 from poold import _wire
+from poold._connecting import WELCOME_SECONDS, attempt, left, pause, unsent
+from poold._connection import Connection
 from poold._session import Session
+from poold._stream import Stream
 from poold.errors import (ApplicationError, BadResult, Cancelled, ConnectionLost, Fault, Overloaded, PooldError, Refused, Timeout, WorkerLost,
                           of_frame)
 
@@ -27,17 +33,29 @@ __all__ = ["AsyncClient", "Client", "PooldError", "ApplicationError", "Timeout",
 
 #: poold ends every call within its budget; so many seconds more are for a poold that is stopped itself
 _MARGIN_SECONDS = 30.0
-#: between two attempts to connect
-_ATTEMPT_SECONDS = 0.05
+#: an attempt that failed with one of these may be followed by another
+_NOT_YET = (BlockingIOError, FileNotFoundError, ConnectionRefusedError, ConnectionLost)
 
 
 def default_socket() -> str:
-    """$POOLD_SOCKET, or where poold listens by default."""
+    """$POOLD_SOCKET, or where poold listens by default. Who else may write to /tmp is not taken for poold: a folder that neither
+    root nor this user made does not count."""
     if os.environ.get("POOLD_SOCKET"):
         return os.environ["POOLD_SOCKET"]
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    places = ([runtime + "/poold/poold.sock"] if runtime else []) + ["/run/poold/poold.sock", f"/tmp/poold-{os.getuid()}/poold.sock"]
+    places = ([runtime + "/poold/poold.sock"] if runtime else []) + ["/run/poold/poold.sock"]
+    folder = f"/tmp/poold-{os.getuid()}"
+    if _is_trusted(folder):
+        places.append(folder + "/poold.sock")
     return next((p for p in places if os.path.exists(p)), places[0])
+
+
+def _is_trusted(folder: str) -> bool:
+    try:
+        status = os.lstat(folder)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid in (0, os.getuid())
 
 
 class Client:
@@ -50,51 +68,61 @@ class Client:
         self._name = name
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
-        self._connection: Optional[_Connection] = None
+        self._connection: Optional[Connection] = None
+        #: also those that drain, and one that is not welcomed yet
+        self._connections: List[Connection] = []
+        _clients.add(self)
+        weakref.finalize(self, _hang_up, self._connections).atexit = False
 
     def call(self, method: str, arguments: Any = None, *, timeout: Optional[float] = None, session: int = 0, priority: str = "normal",
              idempotent: bool = False, idempotency_key: Optional[str] = None) -> Any:
         """Calls `pool.method` and returns its result. `arguments`: bytes are sent as they are; otherwise a dict gives keyword
-        arguments, a list positional ones. `timeout`: seconds for waiting and running together; None: the pool's default.
-        `idempotency_key` names the work: a quarantine goes by it instead of by the body.
+        arguments, a list positional ones. `timeout`: seconds for everything together: connecting, sending, waiting and running;
+        None: the pool's default for the last two. `idempotency_key` names the work: a quarantine goes by it instead of by the body.
 
         Raises PooldError, ConnectionLost (the answer never came), OSError (no poold)."""
+        deadline = None if timeout is None else time.monotonic() + timeout
         arguments = [] if arguments is None else arguments
         call_id = next(self._ids)
-        is_sent = is_last_attempt = False
-        while not is_sent:
-            connection = self._connect()
-            data, codec = connection.session.request(call_id, method, arguments, timeout, session, priority, idempotent, idempotency_key)
-            waiter = connection.expect(call_id)
+        is_last_attempt = False
+        while True:
+            connection = self._connect(deadline)
+            data, codec = connection.session.request(call_id, method, arguments, left(deadline), session, priority, idempotent,
+                                                     idempotency_key)
             try:
-                connection.send(data)
-                is_sent = True
-            except OSError as error:
+                waiter = connection.expect(call_id)
+                connection.send(data, deadline)
+                if not waiter.event.wait(None if deadline is None else max(0.0, deadline + _MARGIN_SECONDS - time.monotonic())):
+                    connection.end("poold does not answer")
+                    waiter.event.wait()
+                break
+            except OSError:
                 # What did not leave whole cannot have begun: once more, on a new connection.
-                connection.end(f"poold at {self.path} closed the connection ({error})")
-                is_sent = is_last_attempt
+                if is_last_attempt or connection.closed:
+                    waiter.event.wait()
+                    break
                 is_last_attempt = True
-        try:
-            if not waiter.event.wait(None if timeout is None else timeout + _MARGIN_SECONDS):
-                connection.end("poold does not answer")
-                waiter.event.wait()
-        except BaseException:
-            self._cancel(connection, call_id)
-            raise
+            except Timeout:
+                connection.forget(call_id)
+                raise
+            except BaseException:
+                connection.forget(call_id)
+                connection.notify(_wire.frame(_wire.CANCEL, id=call_id))
+                raise
         if waiter.error is not None:
             raise waiter.error
         return Session.result(codec, waiter.body)
 
     def methods(self) -> Dict[str, int]:
         """{name: codec number} of what can be called now."""
-        return {name: codec for name, (_, codec) in self._connect().session.methods.items()}
+        return {name: codec for name, (_, codec) in self._connect(None).session.methods.items()}
 
     def close(self) -> None:
         """Ends the connection; calls in flight raise ConnectionLost."""
-        with self._lock:
-            if self._connection:
-                self._connection.end("closed")
-                self._connection = None
+        # Without the lock, which a thread that connects holds for as long as its call may take.
+        for connection in self._connections[:]:
+            connection.closed = True
+            connection.end("closed")
 
     def __enter__(self) -> "Client":
         return self
@@ -102,133 +130,57 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _cancel(self, connection: "_Connection", call_id: int) -> None:
-        connection.forget(call_id)
-        try:
-            connection.send(_wire.frame(_wire.CANCEL, id=call_id))
-        except OSError:
-            pass
-
-    def _connect(self) -> "_Connection":
-        with self._lock:
-            # A draining connection is left to the calls that wait on it; one from before a fork belongs to the parent.
-            connection = self._connection
-            if connection is None or connection.over or connection.session.draining or connection.process != os.getpid():
-                connection = self._connection = self._open()
+    def _connect(self, deadline: Optional[float]) -> Connection:
+        connection = self._connection
+        if connection is not None and connection.usable:
             return connection
+        if deadline is None:
+            deadline = time.monotonic() + self.connect_timeout + WELCOME_SECONDS
+        if not self._lock.acquire(timeout=left(deadline) or 0.0):
+            raise unsent(f"another thread has not got a connection to poold at {self.path} yet")
+        try:
+            connection = self._connection
+            if connection is None or not connection.usable:
+                connection = self._connection = self._open(deadline)
+            return connection
+        finally:
+            self._lock.release()
 
-    def _open(self) -> "_Connection":
-        end = time.monotonic() + self.connect_timeout
+    def _open(self, deadline: float) -> Connection:
+        patience = time.monotonic() + self.connect_timeout
         while True:
             try:
-                return _Connection(self.path, self._name)
-            except (FileNotFoundError, ConnectionRefusedError, ConnectionLost):
-                if time.monotonic() + _ATTEMPT_SECONDS > end:
-                    raise
-                time.sleep(_ATTEMPT_SECONDS)
+                connection = Connection(attempt(self.path))
+                # Known before it is welcomed: close() and a fork may come meanwhile.
+                self._connections[:] = [known for known in self._connections if not known.over] + [connection]
+                connection.open(self.path, self._name, deadline)
+                return connection
+            except _NOT_YET as error:
+                seconds = pause(error, patience, deadline)
+            time.sleep(seconds)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        for connection in self._connections:
+            connection.disown()
+        self._connections.clear()
+        self._connection = None
 
 
-class _Waiter:
-    __slots__ = ("event", "body", "error")
-
-    def __init__(self) -> None:
-        self.event, self.body = threading.Event(), b""
-        self.error: Optional[PooldError] = None
+_clients: "weakref.WeakSet[Client]" = weakref.WeakSet()
 
 
-class _Connection:
-    def __init__(self, path: str, name: str) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
-        try:
-            self.socket.connect(path)
-        except OSError as error:
-            self.socket.close()
-            raise type(error)(error.errno, f"no poold answers on {path}: {error.strerror}") from None
-        self.session = Session()
-        self.process = os.getpid()
-        self.over = False
-        self._waiters: Dict[int, _Waiter] = {}
-        self._lock, self._send_lock = threading.Lock(), threading.Lock()
-        self._decoder = _wire.Decoder()
-        try:
-            self.send(_wire.hello(name))
-            while not self.session.welcomed:
-                data = self.socket.recv(65536)
-                if not data:
-                    raise ConnectionLost(f"poold at {path} closed the connection before it welcomed us")
-                self._take(data)
-        except (OSError, _wire.WireError) as error:
-            self.socket.close()
-            raise ConnectionLost(f"the connection to poold at {path} ended before the welcome: {error}") from None
-        except BaseException:
-            self.socket.close()
-            raise
-        threading.Thread(target=self._read, name="poold-client", daemon=True).start()
+def _disown() -> None:
+    for client in list(_clients):
+        client._after_fork()
 
-    def send(self, data: bytes) -> None:
-        """Sends one frame whole, whatever other threads send. Raises OSError."""
-        with self._send_lock:
-            self.socket.sendall(data)
 
-    def expect(self, call_id: int) -> _Waiter:
-        waiter = _Waiter()
-        with self._lock:
-            if self.over:
-                waiter.error = ConnectionLost("the connection is closed")
-                waiter.event.set()
-            else:
-                self._waiters[call_id] = waiter
-        return waiter
+os.register_at_fork(after_in_child=_disown)
 
-    def forget(self, call_id: int) -> None:
-        with self._lock:
-            self._waiters.pop(call_id, None)
 
-    def end(self, reason: str) -> None:
-        with self._lock:
-            self.over = True
-            waiters, self._waiters = self._waiters, {}
-        for waiter in waiters.values():
-            waiter.error = ConnectionLost(reason)
-            waiter.event.set()
-        try:
-            self.socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-
-    def _read(self) -> None:
-        reason = "poold closed the connection"
-        try:
-            while True:
-                data = self.socket.recv(262144)
-                if not data:
-                    break
-                self._take(data)
-        except (OSError, PooldError, _wire.WireError) as error:
-            reason = str(error)
-        self.end(reason)
-        self.socket.close()
-
-    def _take(self, data: bytes) -> None:
-        for kind, _, code, call_id, _, time, body in self._decoder.feed(data):
-            if kind in (_wire.RESULT, _wire.ERROR) and call_id:
-                with self._lock:
-                    waiter = self._waiters.pop(call_id, None)
-                if waiter:
-                    if kind == _wire.RESULT:
-                        waiter.body = body
-                    else:
-                        waiter.error = of_frame(code, body, time)
-                    waiter.event.set()
-            elif kind in (_wire.WELCOME, _wire.METHODS):
-                self.session.learn(kind, body)
-                self._decoder.limit = max(self._decoder.limit, self.session.largest)
-            elif kind == _wire.ERROR:
-                raise of_frame(code, body, time)
-            elif kind == _wire.PING:
-                self.send(_wire.frame(_wire.PONG, body, id=call_id, time=time))
-            elif kind == _wire.DRAIN:
-                self.session.draining = True
+def _hang_up(connections: List[Connection]) -> None:
+    for connection in connections:
+        connection.hang_up()
 
 
 class AsyncClient:
@@ -240,46 +192,52 @@ class AsyncClient:
         self._name = name
         self._ids = itertools.count(1)
         self._lock: Optional[asyncio.Lock] = None
-        self._stream: Optional[_Stream] = None
+        self._stream: Optional[Stream] = None
+        #: also those that drain, and one that is not welcomed yet
+        self._streams: List[Stream] = []
+        weakref.finalize(self, _drop, self._streams).atexit = False
 
     async def call(self, method: str, arguments: Any = None, *, timeout: Optional[float] = None, session: int = 0, priority: str = "normal",
                    idempotent: bool = False, idempotency_key: Optional[str] = None) -> Any:
         """See Client.call."""
+        deadline = None if timeout is None else time.monotonic() + timeout
         arguments = [] if arguments is None else arguments
-        stream = await self._connect()
+        stream = await self._connect(deadline)
+        if stream.is_full:
+            try:
+                await asyncio.wait_for(stream.room(), left(deadline))
+            except asyncio.TimeoutError:
+                raise unsent(f"poold at {self.path} does not read") from None
+            except ConnectionError as error:
+                raise ConnectionLost(f"{error}; the call was not sent") from None
         call_id = next(self._ids)
-        data, codec = stream.session.request(call_id, method, arguments, timeout, session, priority, idempotent, idempotency_key)
-        future: "asyncio.Future[bytes]" = asyncio.get_running_loop().create_future()
-        stream.waiters[call_id] = future
+        data, codec = stream.session.request(call_id, method, arguments, left(deadline), session, priority, idempotent, idempotency_key)
+        future = stream.expect(call_id)
+        # Not wait_for: that is a task of its own for each call.
+        timer = None if deadline is None else stream.loop.call_later(
+            deadline + _MARGIN_SECONDS - time.monotonic(), stream.abort, "poold does not answer")
         try:
             stream.writer.write(data)
-            await stream.writer.drain()
-            # Not wait_for: that is a task of its own for each call.
-            timer = None if timeout is None else asyncio.get_running_loop().call_later(timeout + _MARGIN_SECONDS, stream.abort, "poold does not answer")
-            try:
-                body = await future
-            finally:
-                if timer is not None:
-                    timer.cancel()
+            body = await future
         except asyncio.CancelledError:
             if stream.waiters.pop(call_id, None) is not None:
                 stream.writer.write(_wire.frame(_wire.CANCEL, id=call_id))
             raise
-        except ConnectionError as error:
-            stream.waiters.pop(call_id, None)
-            raise ConnectionLost(str(error)) from None
+        finally:
+            if timer is not None:
+                timer.cancel()
         return Session.result(codec, body)
 
     async def methods(self) -> Dict[str, int]:
         """See Client.methods."""
-        return {name: codec for name, (_, codec) in (await self._connect()).session.methods.items()}
+        return {name: codec for name, (_, codec) in (await self._connect(None)).session.methods.items()}
 
     async def close(self) -> None:
         """Ends the connection; calls in flight raise ConnectionLost."""
-        if self._stream:
-            self._stream.writer.close()
-            await self._stream.task
-            self._stream = None
+        streams = [stream for stream in self._streams if not stream.task.done()]
+        for stream in streams:
+            stream.abort("closed")
+        await asyncio.gather(*(stream.task for stream in streams), return_exceptions=True)
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -287,33 +245,41 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _connect(self) -> "_Stream":
+    async def _connect(self, deadline: Optional[float]) -> Stream:
+        stream = self._stream
+        if stream is not None and stream.usable:
+            return stream
+        if deadline is None:
+            deadline = time.monotonic() + self.connect_timeout + WELCOME_SECONDS
+        try:
+            return await asyncio.wait_for(self._reconnect(deadline), left(deadline))
+        except asyncio.TimeoutError:
+            raise unsent(f"poold at {self.path} does not welcome us") from None
+
+    async def _reconnect(self, deadline: float) -> Stream:
         if self._lock is None:
             self._lock = asyncio.Lock()
         async with self._lock:
             stream = self._stream
-            if stream is None or stream.task.done() or stream.session.draining:
-                stream = self._stream = await self._open()
+            if stream is None or not stream.usable:
+                stream = self._stream = await self._open(deadline)
             return stream
 
-    async def _open(self) -> "_Stream":
-        end = time.monotonic() + self.connect_timeout
+    async def _open(self, deadline: float) -> Stream:
+        patience = time.monotonic() + self.connect_timeout
         while True:
             try:
                 return await self._open_once()
-            except (FileNotFoundError, ConnectionRefusedError, ConnectionLost):
-                if time.monotonic() + _ATTEMPT_SECONDS > end:
-                    raise
-                await asyncio.sleep(_ATTEMPT_SECONDS)
+            except _NOT_YET as error:
+                seconds = pause(error, patience, deadline)
+            await asyncio.sleep(seconds)
 
-    async def _open_once(self) -> "_Stream":
+    async def _open_once(self) -> Stream:
+        # asyncio's own connect takes a poold whose queue is full for one that has answered.
+        stream = Stream(*await asyncio.open_unix_connection(sock=attempt(self.path)))
+        self._streams[:] = [known for known in self._streams if not known.task.done()] + [stream]
         try:
-            reader, writer = await asyncio.open_unix_connection(self.path)
-        except OSError as error:
-            raise type(error)(error.errno, f"no poold answers on {self.path}: {error.strerror}") from None
-        stream = _Stream(reader, writer)
-        try:
-            writer.write(_wire.hello(self._name))
+            stream.writer.write(_wire.hello(self._name))
             await stream.welcomed
         except BaseException:
             stream.abort("closed before the welcome")
@@ -321,58 +287,6 @@ class AsyncClient:
         return stream
 
 
-class _Stream:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-        self.session = Session()
-        self.waiters: "Dict[int, asyncio.Future[bytes]]" = {}
-        self.welcomed: "asyncio.Future[None]" = asyncio.get_running_loop().create_future()
-        self._reason = "poold closed the connection"
-        self.task = asyncio.create_task(self._read())
-
-    def abort(self, reason: str) -> None:
-        """Ends the connection at once; its calls raise ConnectionLost."""
-        self._reason = reason
-        self.writer.transport.abort()
-
-    async def _read(self) -> None:
-        decoder = _wire.Decoder()
-        error: Optional[PooldError] = None
-        try:
-            while True:
-                data = await self.reader.read(262144)
-                if not data:
-                    break
-                for kind, _, code, call_id, _, time, body in decoder.feed(data):
-                    if kind in (_wire.RESULT, _wire.ERROR) and call_id:
-                        future = self.waiters.pop(call_id, None)
-                        if future and not future.done():
-                            if kind == _wire.RESULT:
-                                future.set_result(body)
-                            else:
-                                future.set_exception(of_frame(code, body, time))
-                    elif kind in (_wire.WELCOME, _wire.METHODS):
-                        self.session.learn(kind, body)
-                        decoder.limit = max(decoder.limit, self.session.largest)
-                        if not self.welcomed.done():
-                            self.welcomed.set_result(None)
-                    elif kind == _wire.ERROR:
-                        raise of_frame(code, body, time)
-                    elif kind == _wire.PING:
-                        self.writer.write(_wire.frame(_wire.PONG, body, id=call_id, time=time))
-                    elif kind == _wire.DRAIN:
-                        self.session.draining = True
-        except PooldError as caught:
-            error = ConnectionLost(str(caught)) if self.welcomed.done() else caught
-        except (OSError, _wire.WireError) as caught:
-            error = ConnectionLost(str(caught))
-        finally:
-            self.writer.close()
-            if error is None:
-                error = ConnectionLost(self._reason)
-            if not self.welcomed.done():
-                self.welcomed.set_exception(error)
-            for waiter in self.waiters.values():
-                if not waiter.done():
-                    waiter.set_exception(error)
-            self.waiters.clear()
+def _drop(streams: List[Stream]) -> None:
+    for stream in streams:
+        stream.drop()

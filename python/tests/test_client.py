@@ -2,82 +2,17 @@
 import asyncio
 import json
 import os
+import shutil
 import socket
 import struct
 import threading
 import time
 
 import pytest
+from played import Server
 
 from poold import _wire, client
 from poold.client import AsyncClient, Client, ConnectionLost, PooldError
-
-METHODS = [(1, 1, 0, "pool.echo"), (2, 0, 0, "pool.raw"), (3, 1, 0, "pool.hang")]
-
-
-class Server:
-    """Answers calls by their method: echo and raw give the body back, hang nothing, and `fail.STATUS` ends with that status."""
-
-    def __init__(self, path, greeting=None):
-        self.path, self.greeting = path, greeting
-        self.calls, self.cancelled, self.pongs, self.connections = [], [], [], []
-        self.changed = threading.Condition()
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(path)
-        self.listener.listen(8)
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            self.connections.append(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection):
-        decoder = _wire.Decoder(1 << 26)
-        while True:
-            try:
-                data = connection.recv(65536)
-            except OSError:
-                return
-            if not data:
-                return
-            for frame in decoder.feed(data):
-                with self.changed:
-                    self._answer(connection, frame)
-                    self.changed.notify_all()
-
-    def _answer(self, connection, frame):
-        kind, flags, code, number, _, _, body = frame
-        if kind == _wire.HELLO:
-            welcome = struct.pack(">HHIII", 1, 64, 0, 1 << 20, 0) + _wire.methods(METHODS)
-            connection.sendall(self.greeting or _wire.frame(_wire.WELCOME, welcome))
-        elif kind == _wire.CANCEL:
-            self.cancelled.append(number)
-        elif kind == _wire.PONG:
-            self.pongs.append(body)
-        elif kind == _wire.CALL:
-            name = {n: name for n, _, _, name in METHODS}.get(code)
-            if flags & _wire.NAMED:
-                name, body = body[1:1 + body[0]].decode(), body[1 + body[0]:]
-            self.calls.append((name, frame))
-            if name.startswith("fail."):
-                status = _wire.STATUS_NUMBER[name[5:]]
-                connection.sendall(_wire.frame(_wire.ERROR, b"first line\nthe rest", 1, status, number, 0, 1_500_000_000))
-            elif name != "pool.hang":
-                connection.sendall(_wire.frame(_wire.RESULT, body, 1, 0, number))
-
-    def wait(self, condition):
-        with self.changed:
-            assert self.changed.wait_for(condition, 5)
-
-    def close(self):
-        self.listener.close()
-        for connection in self.connections:
-            connection.close()
 
 
 @pytest.fixture
@@ -95,7 +30,7 @@ def test_calls(server):
         assert poold.call("elsewhere.later", [1]) == [1], "a method that is not listed goes by name"
         poold.call("pool.echo", [1], timeout=1.5, session=9, priority="low", idempotent=True)
         _, flags, code, _, session, budget, _ = server.calls[-1][1]
-        assert (flags, code, session, budget) == (1 | 16 | 2 << 6, 1, 9, 1_500_000_000)
+        assert (flags, code, session) == (1 | 16 | 2 << 6, 1, 9) and 0 < budget < 1_500_000_000, "what is left of it"
         assert poold.methods() == {"pool.echo": 1, "pool.raw": 0, "pool.hang": 1}
 
 
@@ -110,6 +45,13 @@ def test_what_cannot_be_sent(server):
         with pytest.raises(TypeError):
             poold.call("pool.echo", [object()])
         assert poold.call("pool.echo", [1]) == [1]
+        # The limit holds for the whole body of the frame: name and key count.
+        assert len(poold.call("pool.raw", bytes(1 << 20))) == 1 << 20
+        for method, key, more in ("elsewhere.raw", None, 14), ("pool.raw", "key", 9):
+            with pytest.raises(ValueError, match="has 1048577 bytes, poold takes 1048576"):
+                poold.call(method, bytes((1 << 20) + 1 - more), idempotency_key=key)
+            poold.call(method, bytes((1 << 20) - more), idempotency_key=key)
+            assert len(server.calls[-1][1][6]) == 1 << 20
 
 
 EXPECTED = {
@@ -227,6 +169,35 @@ def test_no_poold(tmp_path):
         Client(path).call("pool.echo")
     with pytest.raises(FileNotFoundError):
         asyncio.run(AsyncClient(path).call("pool.echo"))
+    for call in Client("/tmp/" + "x" * 200).call, lambda name: asyncio.run(AsyncClient("/tmp/" + "x" * 200).call(name)):
+        with pytest.raises(OSError, match="no poold answers on /tmp/x*: .*too long"):
+            call("pool.echo")
+
+
+def test_the_default_socket_is_nobody_elses(tmp_path, monkeypatch):
+    monkeypatch.delenv("POOLD_SOCKET", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "nothing"))
+    mine, user = os.getuid(), 3_000_000_000 + os.getpid()
+    folder = f"/tmp/poold-{user}"
+    monkeypatch.setattr(os, "getuid", lambda: user)
+    monkeypatch.setattr(os.path, "exists", lambda path: path.startswith(folder) and os.access(path, os.F_OK))
+    here, elsewhere = folder + "/poold.sock", str(tmp_path / "nothing/poold/poold.sock")
+    try:
+        assert client.default_socket() == elsewhere
+        os.mkdir(folder)
+        open(here, "w").close()
+        assert client.default_socket() == (here if mine == 0 else elsewhere), "root may make it"
+        if mine == 0:
+            os.chown(folder, user, -1)
+            assert client.default_socket() == here
+            os.chown(folder, user + 1, -1)
+            assert client.default_socket() == elsewhere, "a stranger's"
+        shutil.rmtree(folder)
+        (tmp_path / "poold.sock").touch()
+        os.symlink(tmp_path, folder)
+        assert client.default_socket() == elsewhere, "a link leads anywhere"
+    finally:
+        os.unlink(folder) if os.path.islink(folder) else shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.parametrize("greeting, status", [

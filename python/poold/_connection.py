@@ -1,0 +1,189 @@
+"""One connection of the blocking client: many threads send, one reads."""
+import errno
+import socket
+import struct
+import threading
+import time
+from typing import Dict, Optional
+
+from poold import _wire
+from poold._connecting import left, unsent
+from poold._session import Session
+from poold.errors import ConnectionLost, PooldError, of_frame
+
+#: so long the kernel waits for room before a sender looks again whether its time is up
+_SLICE_SECONDS = 0.05
+#: A frame that has begun is finished for the sake of the other calls on the connection: for so long after its call's time.
+_FINISH_SECONDS = 1.0
+#: a small frame that nobody waits for must not keep its sender longer
+_NOTICE_SECONDS = 1.0
+
+
+class Waiter:
+    """A thread that waits for an answer."""
+
+    __slots__ = ("event", "body", "error")
+
+    def __init__(self) -> None:
+        self.event, self.body = threading.Event(), b""
+        self.error: Optional[PooldError] = None
+
+
+class Connection:
+    """Knows nothing of its client: a client that is dropped ends its connections, although their readers still run."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self.socket = connected
+        self.session = Session()
+        #: no call may be sent any more
+        self.over = False
+        #: by the client itself
+        self.closed = False
+        self._waiters: Dict[int, Waiter] = {}
+        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._decoder = _wire.Decoder()
+
+    @property
+    def usable(self) -> bool:
+        """A draining connection is left to the calls that wait on it."""
+        return not self.over and not self.session.draining
+
+    def open(self, path: str, name: str, deadline: float) -> None:
+        """HELLO and WELCOME. Raises ConnectionLost, Timeout."""
+        try:
+            # Blocking, but never for long in a send: the reader's wait has no end, so a timeout of the whole socket cannot do it.
+            self.socket.setblocking(True)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, int(_SLICE_SECONDS * 1e6)))
+            self.send(_wire.hello(name), deadline)
+            while not self.session.welcomed:
+                self.socket.settimeout(max(1e-3, left(deadline) or 0.0))
+                data = self.socket.recv(65536)
+                if not data:
+                    raise ConnectionLost(f"poold at {path} closed the connection before it welcomed us")
+                self._take(data)
+            self.socket.settimeout(None)
+            threading.Thread(target=self._read, name="poold-client", daemon=True).start()
+        except BaseException as error:
+            self.over = True
+            self.socket.close()
+            if isinstance(error, socket.timeout):
+                raise unsent(f"poold at {path} does not welcome us") from None
+            if isinstance(error, (OSError, _wire.WireError)):
+                raise ConnectionLost(f"the connection to poold at {path} ended before the welcome: {error}") from None
+            raise
+
+    def send(self, data: bytes, deadline: Optional[float]) -> None:
+        """Sends one frame whole, whatever other threads send. Raises OSError when the connection is over, and Timeout."""
+        try:
+            while not self._turn.acquire(timeout=_SLICE_SECONDS):
+                self._check(deadline)
+            try:
+                if self.over:
+                    raise OSError(errno.EPIPE, "it is over")
+                sent = 0
+                while sent < len(data):
+                    try:
+                        sent += self.socket.send(memoryview(data)[sent:] if sent else data)
+                    except BlockingIOError:
+                        if not sent:
+                            self._check(deadline)
+                        elif deadline is not None and time.monotonic() > deadline + _FINISH_SECONDS:
+                            self.end("a frame was cut off: poold does not read")
+                            raise unsent("poold stopped reading within the call") from None
+            finally:
+                self._turn.release()
+        except PooldError:
+            raise
+        except OSError as error:
+            self.end(f"poold closed the connection ({error})")
+            raise
+        except BaseException:
+            # Ctrl-C, or a signal's exception: what is out of the frame would be completed by the next caller's bytes. It may also
+            # have struck when the turn was taken and not yet noted: those who wait for it see that the connection is over.
+            self.end("a frame was cut off")
+            raise
+
+    def notify(self, data: bytes) -> None:
+        """Sends a frame that is not worth waiting for."""
+        try:
+            self.send(data, time.monotonic() + _NOTICE_SECONDS)
+        except (OSError, PooldError):
+            pass
+
+    def _check(self, deadline: Optional[float]) -> None:
+        if self.over:
+            raise OSError(errno.EPIPE, "it is over")
+        if deadline is not None and time.monotonic() >= deadline:
+            raise unsent("poold does not read")
+
+    def expect(self, call_id: int) -> Waiter:
+        waiter = Waiter()
+        with self._lock:
+            if self.over:
+                waiter.error = ConnectionLost("the connection is closed")
+                waiter.event.set()
+            else:
+                self._waiters[call_id] = waiter
+        return waiter
+
+    def forget(self, call_id: int) -> None:
+        with self._lock:
+            self._waiters.pop(call_id, None)
+
+    def end(self, reason: str) -> None:
+        """Its calls raise ConnectionLost."""
+        with self._lock:
+            self.over = True
+            waiters, self._waiters = self._waiters, {}
+        for waiter in waiters.values():
+            waiter.error = ConnectionLost(reason)
+            waiter.event.set()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """The reader does the rest. Takes no lock: a garbage collection calls it, wherever the thread is that it strikes."""
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def disown(self) -> None:
+        """In a forked child: the connection is the parent's, so it is not shut down; the threads that held its locks are not here."""
+        self.over = True
+        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self.socket.close()
+
+    def _read(self) -> None:
+        reason = "poold closed the connection"
+        try:
+            while True:
+                data = self.socket.recv(262144)
+                if not data:
+                    break
+                self._take(data)
+        except (OSError, PooldError, _wire.WireError) as error:
+            reason = str(error)
+        finally:
+            self.end(reason)
+            self.socket.close()
+
+    def _take(self, data: bytes) -> None:
+        for kind, _, code, call_id, _, nanoseconds, body in self._decoder.feed(data):
+            if kind in (_wire.RESULT, _wire.ERROR) and call_id:
+                with self._lock:
+                    waiter = self._waiters.pop(call_id, None)
+                if waiter:
+                    if kind == _wire.RESULT:
+                        waiter.body = body
+                    else:
+                        waiter.error = of_frame(code, body, nanoseconds)
+                    waiter.event.set()
+            elif kind in (_wire.WELCOME, _wire.METHODS):
+                self.session.learn(kind, body)
+                self._decoder.limit = max(self._decoder.limit, self.session.largest)
+            elif kind == _wire.ERROR:
+                raise of_frame(code, body, nanoseconds)
+            elif kind == _wire.PING:
+                self.notify(_wire.frame(_wire.PONG, body, id=call_id, time=nanoseconds))
+            elif kind == _wire.DRAIN:
+                self.session.draining = True
