@@ -159,9 +159,11 @@ def test_an_interrupted_call_does_not_wait_for_a_poold_that_does_not_read(play):
             wait_for(lambda: poold._connection._waiters, what="the call waits")
             blocked.append(in_thread(poold.call, "pool.raw", LARGE))
 
-        threading.Thread(target=block).start()
-        with strike_after(0.5):
+        blocking = threading.Thread(target=block)
+        blocking.start()
+        with strike_after(1.0):
             poold.call("pool.hang")
+        blocking.join()
         assert not poold._connection.over, "nothing was cut off"
         poold.close()
         thread, ends = blocked[0]
