@@ -97,7 +97,9 @@ extension Simulation {
         }
         if refusal.reason == .sessionLost { sessions[SessionKey(identity: arrival.identity.index, session: arrival.session)] = nil }
         let isForItsSession = refusal.reason == .sessionLost || refusal.reason == .sessionQuota
-        if mustServe && refusal.reason != .quarantined && !isForItsSession { throw fail("an arrival is refused as \(refusal.reason) while a worker is idle and nobody waits") }
+        if mustServe && refusal.reason != .quarantined && !isForItsSession {
+            throw fail("an arrival is refused as \(refusal.reason) while a worker is idle and nobody waits")
+        }
     }
 
     // MARK: - At a worker

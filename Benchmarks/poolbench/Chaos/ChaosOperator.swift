@@ -177,6 +177,7 @@ final class ChaosOperator: @unchecked Sendable {
 extension Poold_V1_Pool {
     /// It has every worker that it should have, and its template.
     var isWhole: Bool {
-        health == "ready" && workers.count == Int(wanted) && workers.allSatisfy { $0.phase == "ready" } && (template == "ready" || template == "off")
+        health == "ready" && circuit == "closed" && workers.count == Int(wanted)
+            && workers.allSatisfy { $0.phase == "ready" } && (template == "ready" || template == "off")
     }
 }

@@ -11,7 +11,7 @@ extension Shell {
         message.values = loaded.values.map { value in
             var line = Poold_V1_ConfigurationValue()
             line.key = value.key
-            line.value = seesEnvironments || !Self.isEnvironment(value.key) ? value.value : "(shown to who may operate)"
+            line.value = seesEnvironments || !Self.isEnvironment(value.key) ? value.value : ConfigurationValue.hidden
             line.origin = value.origin
             return line
         }

@@ -161,6 +161,7 @@ extension Shell {
         host.allow(startingAtOnce: new.startingAtOnce, into: &hostEffects)
         access.configure(new)
         service.applyLog?(new.log)
+        if new.log.workerLinesPerSecond != old.log.workerLinesPerSecond { limitOutput(new.log.workerLinesPerSecond) }
         for pool in 0..<poolCount where !pools[pool].isRemoved {
             if !new.pools.contains(where: { $0.name == pools[pool].configuration.name }) { removePool(pool) }
         }
@@ -180,6 +181,17 @@ extension Shell {
             if let was = before[value.key] { kept.values[index] = was }
         }
         return kept
+    }
+
+    /// Of those that run: one that floods now is meant first of all.
+    private mutating func limitOutput(_ linesPerSecond: Int) {
+        for pool in 0..<poolCount {
+            for stream in pools[pool].template.output.indices { pools[pool].template.output[stream].limit(linesPerSecond: linesPerSecond) }
+            for slot in 0..<pools[pool].workerCapacity {
+                let entry = pools[pool].workers + slot
+                for stream in entry.pointee.output.indices { entry.pointee.output[stream].limit(linesPerSecond: linesPerSecond) }
+            }
+        }
     }
 
     private mutating func update(_ pool: Int, to wanted: PoolConfiguration) {

@@ -49,7 +49,9 @@ enum ErrorText {
     }
 
     private static func unavailable(_ pool: String, _ failure: String) -> String {
-        failure.isEmpty ? "pool \(pool) has no worker that can serve; see poolctl status" : "pool \(pool) cannot start a worker: \(failure)"
+        failure.isEmpty
+            ? "pool \(pool) has no worker that can serve, or its circuit breaker is open after one death upon the other; see poolctl status"
+            : "pool \(pool) cannot start a worker: \(failure)"
     }
 
     private static func milliseconds(_ span: Nanoseconds) -> String {

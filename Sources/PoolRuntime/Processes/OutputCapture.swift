@@ -6,7 +6,7 @@ struct OutputCapture {
     static let maximumTail = 4096
 
     /// Lines a second, ten times as many at once; 0: no limit.
-    private let rate: Double
+    private var rate: Double
     let descriptor: Int32
     let stream: String
     private var line: [UInt8] = []
@@ -23,6 +23,12 @@ struct OutputCapture {
         allowance = rate * 10
         self.descriptor = descriptor
         self.stream = stream
+    }
+
+    /// Another limit, from the next line on.
+    mutating func limit(linesPerSecond: Int) {
+        rate = Double(linesPerSecond)
+        allowance = min(allowance, rate * 10)
     }
 
     /// Takes what was read; gives whole lines to `sink`.
