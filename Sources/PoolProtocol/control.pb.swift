@@ -493,6 +493,9 @@ package nonisolated struct Poold_V1_PoolRequest: Sendable {
   /// -1: every worker of the pool
   package var slot: Int32 = 0
 
+  /// Of the worker that is meant, so that its successor in the slot is left alone; 0: whichever has the slot.
+  package var generation: UInt32 = 0
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -1899,7 +1902,7 @@ nonisolated extension Poold_V1_ScaleRequest: SwiftProtobuf.Message, SwiftProtobu
 
 nonisolated extension Poold_V1_PoolRequest: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".PoolRequest"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pool\0\u{1}slot\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pool\0\u{1}slot\0\u{1}generation\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1909,6 +1912,7 @@ nonisolated extension Poold_V1_PoolRequest: SwiftProtobuf.Message, SwiftProtobuf
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.pool) }()
       case 2: try { try decoder.decodeSingularSInt32Field(value: &self.slot) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.generation) }()
       default: break
       }
     }
@@ -1921,12 +1925,16 @@ nonisolated extension Poold_V1_PoolRequest: SwiftProtobuf.Message, SwiftProtobuf
     if self.slot != 0 {
       try visitor.visitSingularSInt32Field(value: self.slot, fieldNumber: 2)
     }
+    if self.generation != 0 {
+      try visitor.visitSingularUInt32Field(value: self.generation, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: Poold_V1_PoolRequest, rhs: Poold_V1_PoolRequest) -> Bool {
     if lhs.pool != rhs.pool {return false}
     if lhs.slot != rhs.slot {return false}
+    if lhs.generation != rhs.generation {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

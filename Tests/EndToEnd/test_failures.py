@@ -286,6 +286,17 @@ def test_many_stacks_asked_for_in_one_write(poold):
         assert sorted(answered) == list(range(1, 1201))
 
 
+def test_a_successor_in_the_slot_is_not_meant(poold):
+    one = poold("basic", workers=1)
+    worker = wait_for(lambda: one.workers("basic"), 20, "a ready worker")[0]
+    for name in ("KILL", "RECYCLE", "STACK"):
+        with pytest.raises(PooldError, match=r"is gone; its slot has"):
+            operation(one, name, {"pool": "basic", "slot": 0, "generation": worker["generation"] + 1})
+    assert one.workers("basic")[0]["pid"] == worker["pid"]
+    operation(one, "KILL", {"pool": "basic", "slot": 0, "generation": worker["generation"]})
+    wait_for(lambda: one.workers("basic") and one.workers("basic")[0]["pid"] != worker["pid"], 20, "the next worker")
+
+
 def test_stack_of_living_workers(poold):
     one = poold("basic", workers=2)
     wait_for(lambda: len(one.workers("basic")) == 2, 20, "ready workers")

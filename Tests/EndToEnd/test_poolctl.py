@@ -227,8 +227,8 @@ def test_what_cannot_be_written_is_no_success(tmp_path, command):
 
 
 @pytest.mark.parametrize("command", ["kill", "recycle", "stack", "warm"])
-def test_the_help_does_not_promise_that_only_the_named_process_is_meant(command):
-    assert "SLOT or SLOT.GENERATION (compared just before)" in " ".join(ctl(command, "--help", COLUMNS="80").stdout.decode().split())
+def test_the_help_says_that_only_the_named_process_is_meant(command):
+    assert "SLOT or SLOT.GENERATION (then only that process)" in " ".join(ctl(command, "--help", COLUMNS="80").stdout.decode().split())
 
 
 def test_operations_lists_every_key_by_what_a_reload_does_with_it():

@@ -75,12 +75,12 @@ extension Shell {
                 startAnew(pool)
                 return try done("every worker of \(request.pool) is replaced, \(pools[pool].machine.policy.surge) at a time, make before break")
             }
-            handle(pool, .recycle(try worker(pool, request.slot)))
+            handle(pool, .recycle(try worker(pool, request)))
             return try done("worker \(request.slot) of \(request.pool) is replaced once its successor is ready")
         case .kill:
             let request = try Poold_V1_PoolRequest(serializedBytes: body)
             let pool = try find(request.pool)
-            handle(pool, .kill(try worker(pool, request.slot)))
+            handle(pool, .kill(try worker(pool, request)))
             return try done("worker \(request.slot) of \(request.pool) is killed; calls that it had begun end with worker_lost")
         case .drain:
             let request = try Poold_V1_PoolRequest(serializedBytes: body)
@@ -128,11 +128,18 @@ extension Shell {
         throw ControlFault(status: .noSuchPool, text: "there is no pool \(name); there are: \(names.joined(separator: ", "))")
     }
 
-    func worker(_ pool: Int, _ slot: Int32) throws -> WorkerID {
+    func worker(_ pool: Int, _ request: Poold_V1_PoolRequest) throws -> WorkerID {
+        let slot = request.slot
         guard slot >= 0, Int(slot) < pools[pool].workerCapacity, pools[pool].workers[Int(slot)].pid > 0 else {
             throw ControlFault(status: .badArguments, text: "pool \(pools[pool].configuration.name) has no worker \(slot); see poolctl status")
         }
-        return WorkerID(slot: UInt16(slot), generation: pools[pool].workers[Int(slot)].generation)
+        let generation = pools[pool].workers[Int(slot)].generation
+        guard request.generation == 0 || request.generation == generation else {
+            throw ControlFault(
+                status: .badArguments,
+                text: "worker \(slot).\(request.generation) of pool \(pools[pool].configuration.name) is gone; its slot has \(slot).\(generation) now")
+        }
+        return WorkerID(slot: UInt16(slot), generation: generation)
     }
 
     private func versionMessage() -> Poold_V1_Version {

@@ -192,7 +192,7 @@ extension Shell {
         let pool = try find(request.pool)
         let wanted: [WorkerID]
         if request.slot >= 0 {
-            wanted = [try worker(pool, request.slot)]
+            wanted = [try worker(pool, request)]
         } else {
             wanted = pools[pool].machine.status(now: Instant(nanoseconds: now)).workers.filter { $0.phase == .ready }.map(\.worker)
         }

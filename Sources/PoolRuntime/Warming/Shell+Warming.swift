@@ -23,7 +23,7 @@ extension Shell {
         for worker in pools[pool].machine.status(now: Instant(nanoseconds: now)).workers where worker.phase == .ready { ready.append(worker.worker) }
         let count = ready.count
         if request.slot >= 0 {
-            let chosen = try worker(pool, request.slot)
+            let chosen = try worker(pool, request)
             ready.removeAll { $0 != chosen }
         }
         guard !ready.isEmpty else {

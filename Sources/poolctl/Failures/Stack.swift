@@ -21,7 +21,7 @@ struct StackCommand: Connecting {
 
     func run() throws {
         try worker?.check(common, pool: target.pool)
-        let stacks: Poold_V1_Stacks = try common.ask(.stack, Common.request(target.pool, worker?.slot ?? -1), pool: target.pool, limit: Self.limit)
+        let stacks: Poold_V1_Stacks = try common.ask(.stack, Common.request(target.pool, worker), pool: target.pool, limit: Self.limit)
         if common.json { return Output.line(try stacks.json()) }
         guard !stacks.stacks.isEmpty else { return Output.line("pool \(target.pool) has no ready worker") }
         let style = common.style

@@ -22,7 +22,7 @@ struct Recycle: Connecting {
         try worker?.check(common, pool: target.pool)
         let before = try Common.find(target.pool, in: try common.status())
         let old = Set(before.workers.filter { worker == nil || Int32(clamping: $0.slot) == worker?.slot }.map(\.name))
-        let done = try common.order(.recycle, pool: target.pool, slot: worker?.slot ?? -1)
+        let done = try common.order(.recycle, pool: target.pool, worker: worker)
         if !common.json { try common.show(done) }
         func left(_ pool: Poold_V1_Pool) -> Int { pool.workers.count { old.contains($0.name) } }
         try waiting.wait(
@@ -49,6 +49,6 @@ struct Kill: Connecting {
 
     func run() throws {
         try worker.check(common, pool: target.pool)
-        try common.show(try common.order(.kill, pool: target.pool, slot: worker.slot))
+        try common.show(try common.order(.kill, pool: target.pool, worker: worker))
     }
 }

@@ -42,20 +42,20 @@ extension Common {
     func show(_ done: Poold_V1_Done) throws { Output.line(json ? try done.json() : Format.visible(done.explanation)) }
 
     /// An operation on a pool, or on one of its workers.
-    func order(_ operation: Poold_V1_Operation, pool: String, slot: Int32 = -1) throws(PoolError) -> Poold_V1_Done {
-        try ask(operation, Self.request(pool, slot), pool: pool)
+    func order(_ operation: Poold_V1_Operation, pool: String, worker: WorkerName? = nil) throws(PoolError) -> Poold_V1_Done {
+        try ask(operation, Self.request(pool, worker), pool: pool)
     }
 
-    static func request(_ pool: String, _ slot: Int32) -> Poold_V1_PoolRequest {
+    static func request(_ pool: String, _ worker: WorkerName?) -> Poold_V1_PoolRequest {
         var request = Poold_V1_PoolRequest()
         request.pool = pool
-        request.slot = slot
+        request.slot = worker?.slot ?? -1
+        request.generation = worker?.generation ?? 0
         return request
     }
 }
 
-/// SLOT, or SLOT.GENERATION as the tables show it. poold is asked for a slot: the generation is compared in poolctl, just before. A worker that
-/// replaces the named one between the two is the one that is meant then.
+/// SLOT, or SLOT.GENERATION as the tables show it: then only that very process is meant, and poold leaves its successor alone.
 struct WorkerName: ExpressibleByArgument {
     var slot: Int32
     var generation: UInt32?
@@ -71,7 +71,7 @@ struct WorkerName: ExpressibleByArgument {
     }
 
     /// What the help says of it.
-    static let form = "SLOT or SLOT.GENERATION (compared just before)"
+    static let form = "SLOT or SLOT.GENERATION (then only that process)"
 
     /// Refuses a slot without a worker, and a process that is no longer there: its slot has another one now.
     func check(_ common: Common, pool name: String) throws(PoolError) {

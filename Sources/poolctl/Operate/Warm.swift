@@ -24,7 +24,7 @@ struct Warm: Connecting {
         try slot?.check(common, pool: target.pool)
         Interrupt.watch()
         let connection = try common.connectControl()
-        var job: Poold_V1_WarmProgress = try common.ask(.warm, Common.request(target.pool, slot?.slot ?? -1), pool: target.pool, on: connection)
+        var job: Poold_V1_WarmProgress = try common.ask(.warm, Common.request(target.pool, slot), pool: target.pool, on: connection)
         var progress = Progress(isSilent: common.json)
         var request = Poold_V1_WarmRequest()
         request.job = job.job
