@@ -115,7 +115,7 @@ extension Simulation {
         if arrival.target == .none { counters.arrived += 1 }
         waitedBefore = (waitingCalls, waitingBytes, waitingBytesByIdentity[Int(arrival.identity.index)])
         let isOpen = circuit == .closed && !isShuttingDown && (arrival.target != .none || (!isDraining && wanted > 0))
-        mustServe = isOpen && waitingCalls == 0 && hasIdleWorker(for: arrival)
+        mustServe = isOpen && waitingCalls == 0 && living.count < policy.callBound && hasIdleWorker(for: arrival)
         try apply(.callArrived(arrival))
     }
 

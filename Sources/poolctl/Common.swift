@@ -91,6 +91,10 @@ struct Common: ParsableArguments {
                     message: "what answers at \(connection.path) is not a poold that poolctl understands; compare their versions\(done)")
             }
         } catch {
+            // The named worker has gone between the look at the table and the request.
+            if error.status == "bad_arguments", let named = request as? Poold_V1_PoolRequest, named.generation != 0 {
+                throw PoolError(status: "not_found", message: error.message)
+            }
             guard error.status == "no_such_pool", let pool else { throw error }
             throw Self.suggesting(error, pool, among: (try? poolNames(connection)) ?? [])
         }

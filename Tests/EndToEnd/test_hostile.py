@@ -8,6 +8,7 @@ import time
 
 import pytest
 from conftest import Poold, alive, operation, wait_for
+from messages import OPERATIONS
 from test_reload import Site, call, pids, site  # noqa: F401
 from test_service_manager import manager  # noqa: F401
 
@@ -49,6 +50,12 @@ def as_nobody(function):
         text = stream.read()
     os.waitpid(child, 0)
     return json.loads(text)
+
+
+def resident(pid):
+    """In bytes."""
+    with open(f"/proc/{pid}/statm") as text:
+        return int(text.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def names(poold):
@@ -219,7 +226,7 @@ def test_cancelling_what_is_not_there_holds_up_nobody(site):  # noqa: F811
     site.module("text")
     site.module("extra")
     site.configure(
-        {"text": {"workers": 1}, "extra": {"workers": 1, "queue.max_calls": 100000, "budget.max": "1h"}}, limits="{ max_calls_per_connection: 65535 }")
+        {"text": {"workers": 1}, "extra": {"workers": 1, "queue": "{ max_calls: 100000 }", "budget": "{ max: 1h }"}}, limits="{ max_calls_per_connection: 65535 }")
     poold = site.start()
     with poold.client() as client, socket.socket(socket.AF_UNIX) as hostile:
         assert call(client, "text.greet") == [1, 1]
@@ -447,6 +454,28 @@ def test_many_operations_in_one_write_do_not_hold_up_callers(site):  # noqa: F81
             seen += len(list(decoder.feed(control.recv(1 << 20))))
         whole = time.monotonic() - began
         assert first < max(0.1, whole / 4), (first, whole)
+
+
+def test_who_does_not_read_its_answers_is_given_no_more_of_them(site):  # noqa: F811
+    site.module("text")
+    site.configure({"text": {"workers": 1}})
+    poold = site.start()
+    with poold.client() as client, socket.socket(socket.AF_UNIX) as control:
+        call(client, "text.greet")
+        control.connect(poold.socket + ".control")
+        control.setblocking(False)
+        # Each answer has some 10 KiB: all of them would be 80 MiB and more.
+        flood = b"".join(_wire.frame(_wire.CONTROL, b"", code=OPERATIONS["configuration"], id=number) for number in range(1, 8193))
+        before = resident(poold.pid)
+        sent = 0
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            try:
+                sent += control.send(flood[sent % len(flood) // 32 * 32:])
+            except BlockingIOError:
+                time.sleep(0.01)
+        assert resident(poold.pid) - before < 24 << 20
+        assert call(client, "text.greet") == [1, 1]
 
 
 def test_callers_do_not_shut_out_the_canary(manager, tmp_path):  # noqa: F811

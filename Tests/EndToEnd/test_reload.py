@@ -185,7 +185,7 @@ def test_limits_lowered_below_what_is_in_use(site):
     for thread in threads:
         thread.start()
     wait_for(lambda: poold.pool("text").get("queuedCalls", 0) >= 12, 10, "a queue")
-    site.configure({"text": {"workers": 1, "max_workers": 2, "queue.max_calls": 2, "sessions.max_sessions": 0}})
+    site.configure({"text": {"workers": 1, "max_workers": 2, "queue": "{ max_calls: 2 }", "sessions": "{ max_sessions: 0 }"}})
     result = site.reload()
     assert not result.get("errors"), result
     for thread in threads:

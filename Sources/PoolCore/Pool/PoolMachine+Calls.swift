@@ -51,7 +51,7 @@ extension PoolMachine {
         if arrival.bodyHash != 0 && isQuarantined(arrival.bodyHash) { return refuse(.quarantined) }
         if let reason = sessionRefusal(arrival, identity: identity) { return refuse(reason) }
         // The limits are of what waits.
-        if maySend && isSoughtByNone(workerFor: arrival, identity: identity) { return nil }
+        if maySend && !calls.isFull && isSoughtByNone(workerFor: arrival, identity: identity) { return nil }
         let wait = predictedWait(identity: identity, priority: arrival.priority)
         if queue.count + pinnedCalls >= policy.maximumQueuedCalls || calls.isFull {
             return refuse(.queueFull, wait: wait, retryAfter: max(wait / 2, 1_000_000))

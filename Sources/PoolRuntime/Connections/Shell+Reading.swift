@@ -130,15 +130,16 @@ extension Shell {
                 }
                 if connections[index].role == .free || connections[index].generation != generation || connections[index].closing { return count }
                 limit = bodyLimit(index)
+                // Before all else: who does not read its answers gets no more of them, however few a turn.
+                if isOverfull(index) {
+                    if at < count { connections[index].stall = .waiting }
+                    setInterest(index)
+                    return at
+                }
                 if extraWork > Self.maximumExtraWork && at < count {
                     // The others first; it is taken up in the next turn.
                     connections[index].stall = .due
                     due.append(Int32(index))
-                    setInterest(index)
-                    return at
-                }
-                if isOverfull(index) {
-                    if at < count { connections[index].stall = .waiting }
                     setInterest(index)
                     return at
                 }

@@ -51,7 +51,7 @@ extension Shell {
         } else {
             journal.error("configuration is not reloaded", metadata: ["reason": "\(reason)"])
             // systemd waits for an answer to its SIGHUP also where there is nothing to do.
-            if request.connection < 0 && !isStopping && reloads.isEmpty {
+            if request.connection < 0 && !isStopping && !reloads.contains(where: { !$0.isDryRun }) {
                 serviceReloads()
                 serviceReloaded()
             }

@@ -27,8 +27,10 @@ struct OutputCapture {
 
     /// Another limit, from the next line on.
     mutating func limit(linesPerSecond: Int) {
-        rate = Double(linesPerSecond)
-        allowance = min(allowance, rate * 10)
+        let limit = Double(linesPerSecond)
+        // Without a limit nothing was counted.
+        allowance = rate == 0 ? limit * 10 : min(allowance, limit * 10)
+        rate = limit
     }
 
     /// Takes what was read; gives whole lines to `sink`.
@@ -70,7 +72,7 @@ struct OutputCapture {
             sink("\(suppressed) lines suppressed, more than \(Int(rate)) a second")
             suppressed = 0
         }
-        allowance -= 1
+        if rate > 0 { allowance -= 1 }
         // Control characters would let a worker write what it likes to a terminal.
         for index in line.indices where line[index] < 0x20 && line[index] != 0x09 || line[index] == 0x7F { line[index] = 0x3F }
         sink(String(decoding: line, as: UTF8.self) + (isCut ? " …(cut)" : ""))
