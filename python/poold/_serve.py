@@ -241,9 +241,11 @@ def serve(sock: socket.socket, page: Any, methods: Dict[int, Method]) -> int:
 
                 # From here the call counts as begun, unless it is refused below. The store comes before both checks.
                 page[STARTED] = number
-                if page[REVOKED + (number & 63)] == number or 0 < deadline <= now:
+                # Read once: poold clears the mark of a call that it takes for begun, perhaps between two looks.
+                revoked = page[REVOKED + (number & 63)] == number
+                if revoked or 0 < deadline <= now:
                     page[SKIPPED] += 1
-                    if page[REVOKED + (number & 63)] == number:
+                    if revoked:
                         outs.append(_wire.frame(_wire.ERROR, b"revoked before it began", 1, 4, number))
                     else:
                         outs.append(_wire.frame(_wire.ERROR, b"expired before it began", 1, 2, number))

@@ -297,10 +297,35 @@ def test_a_running_call_is_interrupted(own, method):
 def test_a_call_that_swallows_its_cancellation_is_struck_once(own):
     own.send(own.call_frame("swallow", b"[0.5]"))
     wait_running(own)
+    time.sleep(0.1)  # It runs, but is perhaps not inside of its `try` yet.
     for _ in range(5):
         own.revoke(own.number)
         time.sleep(0.03)
     assert returned(own.frame()) == 1
+
+
+def test_a_mark_that_is_taken_away_again_is_no_expiry(own):
+    """poold takes back what was sent ahead, sees that it has begun, and lets it be: just then the worker looks."""
+    page, over = own.page, threading.Event()
+
+    def torment():
+        while not over.is_set():
+            number = page[STARTED] + 1
+            for _ in range(20):
+                page[REVOKED + number % 64] = number
+                page[REVOKED + number % 64] = 0
+
+    thread = threading.Thread(target=torment)
+    thread.start()
+    try:
+        for _ in range(60):
+            own.send(b"".join(own.call_frame("echo", b"[1]") for _ in range(200)))
+            for _ in range(200):
+                reply = own.frame()
+                assert (reply[0], reply[2]) in ((_wire.RESULT, 0), (_wire.ERROR, 4)), reply
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_signals_without_a_revocation_are_harmless(own):
