@@ -38,6 +38,8 @@ RestartSec=100ms
 
 class Systemd:
     def __init__(self):
+        if str(ROOT).startswith("/tmp/"):
+            pytest.skip("the namespace that systemd boots in has a /tmp of its own: it needs a checkout outside of /tmp")
         self.folder = tempfile.mkdtemp(prefix="poold-systemd-", dir="/tmp")
         self.socket = f"{self.folder}/s"
         units = pathlib.Path(self.folder) / "units"
