@@ -17,6 +17,12 @@ def unsent(reason: str) -> Timeout:
     return Timeout("timeout_waiting", f"{reason}; the call was not sent")
 
 
+def is_foreign(error: BaseException) -> bool:
+    """Of an exception caught where the call that raised it is written: whether Python code below raised it. So comes what a signal
+    handler raises; what a socket raises has no such code."""
+    return error.__traceback__ is not None and error.__traceback__.tb_next is not None
+
+
 def left(deadline: Optional[float]) -> Optional[float]:
     """Seconds, not below 0; None: no deadline."""
     return None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -31,7 +37,7 @@ def attempt(path: str) -> socket.socket:
         connecting.connect(path)
     except BaseException as error:
         connecting.close()
-        if not isinstance(error, OSError):
+        if not isinstance(error, OSError) or is_foreign(error):
             raise
         # Without a number it comes from Python itself: the path does not fit into a socket's address.
         raise OSError(error.errno or errno.ENAMETOOLONG, f"no poold answers on {path}: {error.strerror or error}") from None

@@ -7,7 +7,7 @@ import time
 from typing import Dict, Optional
 
 from poold import _wire
-from poold._connecting import left, unsent
+from poold._connecting import is_foreign, left, unsent
 from poold._session import Session
 from poold.errors import ConnectionLost, PooldError, of_frame
 
@@ -17,6 +17,17 @@ _SLICE_SECONDS = 0.05
 _FINISH_SECONDS = 1.0
 #: a small frame that nobody waits for must not keep its sender longer
 _NOTICE_SECONDS = 1.0
+#: what a socket says when its connection is over
+_OVER = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
+
+
+class NotSent(Exception):
+    """A frame did not leave whole, so that poold cannot have heard of it: the connection is over. No OSError, as signal handlers raise
+    some."""
+
+
+class TooLate(NotSent):
+    """The same because the time was up."""
 
 
 class Waiter:
@@ -57,7 +68,12 @@ class Connection:
             self.send(_wire.hello(name), deadline)
             while not self.session.welcomed:
                 self.socket.settimeout(max(1e-3, left(deadline) or 0.0))
-                data = self.socket.recv(65536)
+                try:
+                    data = self.socket.recv(65536)
+                except socket.timeout as error:
+                    if is_foreign(error):
+                        raise
+                    raise TooLate from None
                 if not data:
                     raise ConnectionLost(f"poold at {path} closed the connection before it welcomed us")
                 self._take(data)
@@ -65,37 +81,43 @@ class Connection:
             threading.Thread(target=self._read, name="poold-client", daemon=True).start()
         except BaseException as error:
             self.over = True
+            self.hang_up()  # its reader may have begun
             self.socket.close()
-            if isinstance(error, socket.timeout):
+            if isinstance(error, TooLate):
                 raise unsent(f"poold at {path} does not welcome us") from None
-            if isinstance(error, (OSError, _wire.WireError)):
+            if isinstance(error, (NotSent, _wire.WireError)) or isinstance(error, OSError) and not is_foreign(error):
                 raise ConnectionLost(f"the connection to poold at {path} ended before the welcome: {error}") from None
             raise
 
     def send(self, data: bytes, deadline: Optional[float]) -> None:
-        """Sends one frame whole, whatever other threads send. Raises OSError when the connection is over, and Timeout."""
+        """Sends one frame whole, whatever other threads send. Raises NotSent: it did not leave whole. Any other exception comes from a
+        signal handler; the frame may have left then, and the connection is over."""
         try:
             while not self._turn.acquire(timeout=_SLICE_SECONDS):
                 self._check(deadline)
             try:
                 if self.over:
-                    raise OSError(errno.EPIPE, "it is over")
+                    raise NotSent("it is over")
                 sent = 0
                 while sent < len(data):
                     try:
                         sent += self.socket.send(memoryview(data)[sent:] if sent else data)
-                    except BlockingIOError:
+                    except OSError as error:
+                        if is_foreign(error):
+                            raise
+                        if error.errno in _OVER:
+                            self.end(f"poold closed the connection ({error})")
+                            raise NotSent(str(error)) from None
+                        if not isinstance(error, BlockingIOError):
+                            raise
                         if not sent:
                             self._check(deadline)
                         elif deadline is not None and time.monotonic() > deadline + _FINISH_SECONDS:
                             self.end("a frame was cut off: poold does not read")
-                            raise unsent("poold stopped reading within the call") from None
+                            raise TooLate("poold stopped reading within the call") from None
             finally:
                 self._turn.release()
-        except PooldError:
-            raise
-        except OSError as error:
-            self.end(f"poold closed the connection ({error})")
+        except NotSent:
             raise
         except BaseException:
             # Ctrl-C, or a signal's exception: what is out of the frame would be completed by the next caller's bytes. It may also
@@ -107,14 +129,14 @@ class Connection:
         """Sends a frame that is not worth waiting for."""
         try:
             self.send(data, time.monotonic() + _NOTICE_SECONDS)
-        except (OSError, PooldError):
+        except NotSent:
             pass
 
     def _check(self, deadline: Optional[float]) -> None:
         if self.over:
-            raise OSError(errno.EPIPE, "it is over")
+            raise NotSent("it is over")
         if deadline is not None and time.monotonic() >= deadline:
-            raise unsent("poold does not read")
+            raise TooLate("poold does not read")
 
     def expect(self, call_id: int) -> Waiter:
         waiter = Waiter()

@@ -22,7 +22,7 @@ from typing import Any, Dict, List, Optional
 
 from poold import _wire
 from poold._connecting import WELCOME_SECONDS, attempt, left, pause, unsent
-from poold._connection import Connection
+from poold._connection import Connection, NotSent, TooLate
 from poold._session import Session
 from poold._stream import Stream
 from poold.errors import (ApplicationError, BadResult, Cancelled, ConnectionLost, Fault, Overloaded, PooldError, Refused, Timeout, WorkerLost,
@@ -91,20 +91,22 @@ class Client:
                                                      idempotency_key)
             try:
                 waiter = connection.expect(call_id)
-                connection.send(data, deadline)
+                try:
+                    connection.send(data, deadline)
+                except TooLate:
+                    raise
+                except NotSent:
+                    # It cannot have begun: once more, on a new connection.
+                    if not (is_last_attempt or connection.closed):
+                        is_last_attempt = True
+                        continue
                 if not waiter.event.wait(None if deadline is None else max(0.0, deadline + _MARGIN_SECONDS - time.monotonic())):
                     connection.end("poold does not answer")
                     waiter.event.wait()
                 break
-            except OSError:
-                # What did not leave whole cannot have begun: once more, on a new connection.
-                if is_last_attempt or connection.closed:
-                    waiter.event.wait()
-                    break
-                is_last_attempt = True
-            except Timeout:
+            except TooLate as error:
                 connection.forget(call_id)
-                raise
+                raise unsent(str(error)) from None
             except BaseException:
                 connection.forget(call_id)
                 connection.notify(_wire.frame(_wire.CANCEL, id=call_id))

@@ -1,6 +1,7 @@
 """Both clients where something goes wrong around a call: interruptions, forks, budgets, a poold that stands still."""
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -90,16 +91,17 @@ def in_thread(function, *arguments, **options):
 
 
 @contextlib.contextmanager
-def strike_after(seconds):
+def strike_after(seconds, error=Struck):
     def strike(*_):
-        raise Struck
+        raise error
 
     previous = signal.signal(signal.SIGUSR1, strike)
     timer = threading.Timer(seconds, signal.pthread_kill, (threading.main_thread().ident, signal.SIGUSR1))
     timer.start()
     try:
-        with pytest.raises(Struck):
+        with pytest.raises(error) as caught:
             yield
+        assert caught.type is error
     finally:
         timer.join()
         signal.signal(signal.SIGUSR1, previous)
@@ -179,6 +181,61 @@ def test_an_interrupted_call_is_cancelled(play):
             poold.call("pool.hang")
         server.wait(lambda: server.cancelled == [server.calls[0][1][3]])
         assert poold.call("pool.echo", [1]) == [1] and len(server.connections) == 1
+
+
+class Seam:
+    """A socket that calls `after` when it has sent something."""
+
+    def __init__(self, inner, after):
+        self.inner, self.after = inner, after
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def send(self, data):
+        sent = self.inner.send(data)
+        self.after()
+        return sent
+
+
+@pytest.mark.parametrize("error", [TimeoutError, BrokenPipeError, BlockingIOError])
+def test_a_call_that_a_signal_ends_with_an_OSError_is_not_sent_again(play, error):
+    server = play()
+    with Client(server.path) as poold:
+        poold.methods()
+        with strike_after(0.3, error):
+            poold.call("pool.hang")
+        server.wait(lambda: server.cancelled == [server.calls[0][1][3]])
+        assert poold.call("pool.echo", [1]) == [1] and len(server.calls) == 2 and len(server.connections) == 1
+
+
+def test_nor_one_that_it_strikes_while_the_frame_is_sent(play):
+    server = play()
+    with Client(server.path) as poold:
+        poold.methods()
+
+        def strike():
+            raise BrokenPipeError(errno.EPIPE, "somebody else's")
+
+        poold._connection.socket = Seam(poold._connection.socket, strike)
+        with pytest.raises(BrokenPipeError, match="somebody else's"):
+            poold.call("pool.echo", [1])
+        assert poold.call("pool.echo", [2]) == [2]
+        server.wait(lambda: len(server.calls) == 2)
+        assert sorted(body for _, (*_, body) in server.calls) == [b"[1]", b"[2]"]
+
+
+def test_a_call_is_sent_again_where_the_connection_was_over(play):
+    server = play()
+    with Client(server.path) as poold:
+        poold.methods()
+        poold._connection.socket.shutdown(socket.SHUT_WR)  # poold is not told, as if it had gone this instant
+        assert poold.call("pool.echo", [1]) == [1] and len(server.calls) == 1 and len(server.connections) == 2
+
+
+def test_what_a_signal_raises_while_connecting_is_raised(silent):
+    with strike_after(0.3, TimeoutError):
+        Client(silent).call("pool.echo", timeout=20)
 
 
 # Forks
