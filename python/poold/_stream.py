@@ -1,6 +1,7 @@
 """One connection of the client for asyncio."""
 import asyncio
-from typing import Dict, Optional
+import os
+from typing import Any, Coroutine, Dict, List, Optional, TypeVar
 
 from poold import _wire
 from poold._session import Session
@@ -8,6 +9,23 @@ from poold.errors import ConnectionLost, PooldError, of_frame
 
 #: With more unsent, calls wait: what they wrote would only lie in memory. It is where asyncio's own drain() begins to wait.
 _FULL_BYTES = 65536
+#: of the parent, in a forked child: never collected, which would end them
+_disowned: "List[Stream]" = []
+
+T = TypeVar("T")
+
+
+async def within(seconds: Optional[float], work: Coroutine[Any, Any, T]) -> T:
+    """wait_for, which before Python 3.12 loses a cancellation that comes when the work is done. Raises asyncio.TimeoutError."""
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+        if not done:
+            raise asyncio.TimeoutError
+        return task.result()
+    finally:
+        task.cancel()
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # or asyncio says that nobody looked
 
 
 class Stream:
@@ -26,7 +44,7 @@ class Stream:
     @property
     def usable(self) -> bool:
         """A draining connection is left to the calls that wait on it."""
-        return not (self.session.draining or self.writer.transport.is_closing() or self.task.done())
+        return not (self.session.draining or self.loop is not asyncio.get_running_loop() or self.writer.transport.is_closing() or self.task.done())
 
     @property
     def is_full(self) -> bool:
@@ -49,13 +67,32 @@ class Stream:
         self._reason = reason
         self.writer.transport.abort()
 
-    def drop(self) -> None:
+    def drop(self, reason: str = "the client was dropped") -> None:
         """The same from any thread, without waiting, and with the loop gone."""
         if not self.task.done():
             try:
-                self.loop.call_soon_threadsafe(self.abort, "the client was dropped")
+                self.loop.call_soon_threadsafe(self.abort, reason)
             except RuntimeError:
                 pass
+
+    @property
+    def is_gone(self) -> bool:
+        return self.task.done() or self.loop.is_closed()
+
+    def disown(self) -> None:
+        """In a forked child: the connection and what the loop waits with are the parent's too, so neither transport nor loop is
+        touched. The descriptor is given another meaning instead of being closed: the transport keeps its number."""
+        _disowned.append(self)
+        try:
+            descriptor = self.writer.get_extra_info("socket").fileno()
+            nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                if descriptor >= 0:
+                    os.dup2(nothing, descriptor, inheritable=False)
+            finally:
+                os.close(nothing)
+        except OSError:
+            pass
 
     async def _read(self) -> None:
         decoder = _wire.Decoder()
@@ -89,13 +126,15 @@ class Stream:
         except (OSError, _wire.WireError) as caught:
             error = ConnectionLost(str(caught))
         finally:
-            # Not close(): that would keep the descriptor for as long as poold does not read the rest.
-            self.writer.transport.abort()
-            if error is None:
-                error = ConnectionLost(self._reason)
-            if not self.welcomed.done():
-                self.welcomed.set_exception(error)
-            for waiter in self.waiters.values():
-                if not waiter.done():
-                    waiter.set_exception(error)
-            self.waiters.clear()
+            if not self.loop.is_closed():  # or this is the garbage collection's doing, and nobody waits any more
+                self._end(error or ConnectionLost(self._reason))
+
+    def _end(self, error: PooldError) -> None:
+        # Not close(): that would keep the descriptor for as long as poold does not read the rest.
+        self.writer.transport.abort()
+        if not self.welcomed.done():
+            self.welcomed.set_exception(error)
+        for waiter in self.waiters.values():
+            if not waiter.done():
+                waiter.set_exception(ConnectionLost(error.message))
+        self.waiters.clear()

@@ -18,13 +18,13 @@ import stat
 import threading
 import time
 import weakref
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Union
 
 from poold import _wire
 from poold._connecting import WELCOME_SECONDS, attempt, left, pause, unsent
 from poold._connection import Connection, NotSent, TooLate
 from poold._session import Session
-from poold._stream import Stream
+from poold._stream import Stream, within
 from poold.errors import (ApplicationError, BadResult, Cancelled, ConnectionLost, Fault, Overloaded, PooldError, Refused, Timeout, WorkerLost,
                           of_frame)
 
@@ -35,6 +35,7 @@ __all__ = ["AsyncClient", "Client", "PooldError", "ApplicationError", "Timeout",
 _MARGIN_SECONDS = 30.0
 #: an attempt that failed with one of these may be followed by another
 _NOT_YET = (BlockingIOError, FileNotFoundError, ConnectionRefusedError, ConnectionLost)
+_CLOSED = "the client was closed while it connected; the call was not sent"
 
 
 def default_socket() -> str:
@@ -169,7 +170,7 @@ class Client:
         self._connection = None
 
 
-_clients: "weakref.WeakSet[Client]" = weakref.WeakSet()
+_clients: "weakref.WeakSet[Union[Client, AsyncClient]]" = weakref.WeakSet()
 
 
 def _disown() -> None:
@@ -186,17 +187,22 @@ def _hang_up(connections: List[Connection]) -> None:
 
 
 class AsyncClient:
-    """The same for asyncio, in one event loop. Cancelling the task that awaits a call cancels the call."""
+    """The same for asyncio; with one event loop at a time. Cancelling the task that awaits a call cancels the call."""
 
     def __init__(self, path: Optional[str] = None, name: str = "python", connect_timeout: float = 0.0) -> None:
         self.path = path or default_socket()
         self.connect_timeout = connect_timeout
         self._name = name
         self._ids = itertools.count(1)
+        #: of the loop that is named
         self._lock: Optional[asyncio.Lock] = None
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        #: how often the client was closed
+        self._closes = 0
         self._stream: Optional[Stream] = None
         #: also those that drain, and one that is not welcomed yet
         self._streams: List[Stream] = []
+        _clients.add(self)
         weakref.finalize(self, _drop, self._streams).atexit = False
 
     async def call(self, method: str, arguments: Any = None, *, timeout: Optional[float] = None, session: int = 0, priority: str = "normal",
@@ -207,7 +213,7 @@ class AsyncClient:
         stream = await self._connect(deadline)
         if stream.is_full:
             try:
-                await asyncio.wait_for(stream.room(), left(deadline))
+                await within(left(deadline), stream.room())
             except asyncio.TimeoutError:
                 raise unsent(f"poold at {self.path} does not read") from None
             except ConnectionError as error:
@@ -236,10 +242,12 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Ends the connection; calls in flight raise ConnectionLost."""
-        streams = [stream for stream in self._streams if not stream.task.done()]
+        self._closes += 1
+        loop = asyncio.get_running_loop()
+        streams = [stream for stream in self._streams if not stream.is_gone]
         for stream in streams:
-            stream.abort("closed")
-        await asyncio.gather(*(stream.task for stream in streams), return_exceptions=True)
+            stream.abort("closed") if stream.loop is loop else stream.drop("closed")
+        await asyncio.gather(*(stream.task for stream in streams if stream.loop is loop), return_exceptions=True)
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -254,32 +262,39 @@ class AsyncClient:
         if deadline is None:
             deadline = time.monotonic() + self.connect_timeout + WELCOME_SECONDS
         try:
-            return await asyncio.wait_for(self._reconnect(deadline), left(deadline))
+            return await within(left(deadline), self._reconnect(deadline, self._closes))
         except asyncio.TimeoutError:
             raise unsent(f"poold at {self.path} does not welcome us") from None
 
-    async def _reconnect(self, deadline: float) -> Stream:
-        if self._lock is None:
-            self._lock = asyncio.Lock()
+    async def _reconnect(self, deadline: float, closes: int) -> Stream:
+        loop = asyncio.get_running_loop()
+        if self._lock is None or self._loop is not loop:
+            self._lock, self._loop = asyncio.Lock(), loop
         async with self._lock:
             stream = self._stream
             if stream is None or not stream.usable:
-                stream = self._stream = await self._open(deadline)
+                stream = self._stream = await self._open(deadline, closes)
             return stream
 
-    async def _open(self, deadline: float) -> Stream:
+    async def _open(self, deadline: float, closes: int) -> Stream:
         patience = time.monotonic() + self.connect_timeout
-        while True:
+        while self._closes == closes:
             try:
-                return await self._open_once()
+                stream = await self._open_once()
             except _NOT_YET as error:
                 seconds = pause(error, patience, deadline)
+            else:
+                if self._closes == closes:
+                    return stream
+                stream.abort("closed")
+                break
             await asyncio.sleep(seconds)
+        raise ConnectionLost(_CLOSED)
 
     async def _open_once(self) -> Stream:
         # asyncio's own connect takes a poold whose queue is full for one that has answered.
         stream = Stream(*await asyncio.open_unix_connection(sock=attempt(self.path)))
-        self._streams[:] = [known for known in self._streams if not known.task.done()] + [stream]
+        self._streams[:] = [known for known in self._streams if not known.is_gone] + [stream]
         try:
             stream.writer.write(_wire.hello(self._name))
             await stream.welcomed
@@ -287,6 +302,12 @@ class AsyncClient:
             stream.abort("closed before the welcome")
             raise
         return stream
+
+    def _after_fork(self) -> None:
+        for stream in self._streams:
+            stream.disown()
+        self._streams.clear()
+        self._lock = self._stream = None
 
 
 def _drop(streams: List[Stream]) -> None:

@@ -277,6 +277,41 @@ def test_a_child_does_not_wait_for_threads_that_it_does_not_have(play):
         assert ends == [[1]]
 
 
+def in_child_of_a_loop(play, function):
+    """What `await function(client)` returns in a child that is forked within the loop whose client is connected."""
+    async def run():
+        server = play()
+        async with AsyncClient(server.path) as poold:
+            await poold.call("pool.echo", ["parent"])
+            inherited = os.readlink(f"/proc/self/fd/{descriptor_of(poold)}")
+
+            def child():
+                answer = asyncio.run(asyncio.wait_for(function(poold), 5))
+                gc.collect()
+                return answer, [name for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")
+                                and os.readlink(f"/proc/self/fd/{name}") == inherited]
+
+            said = in_child(child)
+            assert await poold.call("pool.echo", [1], timeout=5) == [1]
+            return server, said
+
+    return asyncio.run(run())
+
+
+def descriptor_of(poold):
+    return poold._stream.writer.get_extra_info("socket").fileno()
+
+
+def test_a_child_of_a_loop_has_a_connection_of_its_own(play):
+    server, said = in_child_of_a_loop(play, lambda poold: poold.call("pool.echo", ["child"], timeout=3))
+    assert said == "(['child'], [])" and len(server.connections) == 2
+
+
+def test_a_child_of_a_loop_closes_nothing_of_its_parents(play):
+    server, said = in_child_of_a_loop(play, lambda poold: poold.close())
+    assert said == "(None, [])" and len(server.connections) == 1
+
+
 # Budgets
 
 @pytest.mark.parametrize("where", ["silent", "crowded"])
@@ -367,6 +402,43 @@ def test_the_same_for_tasks(play, monkeypatch):
     asyncio.run(run())
 
 
+def test_a_cancellation_is_not_lost_at_the_end_of_connecting(play):
+    async def run():
+        async with AsyncClient(play(patience=0.2).path) as poold:
+            call = asyncio.create_task(poold.call("pool.hang"))
+            while poold._stream is None:
+                await asyncio.sleep(0)
+            assert call.cancel()
+            done, _ = await asyncio.wait({call}, timeout=5)
+            assert done and call.cancelled()
+
+    asyncio.run(run())
+
+
+def test_a_cancellation_is_not_lost_when_poold_reads_again(play):
+    async def run():
+        async with AsyncClient(play().path) as poold:
+            await poold.methods()
+            room, rooms = asyncio.get_running_loop().create_future(), []
+
+            async def wait():
+                rooms.append(await room)
+
+            poold._stream.room = wait
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(type(poold._stream), "is_full", True)
+                call = asyncio.create_task(poold.call("pool.hang", timeout=20))
+                await asyncio.sleep(0.05)
+                room.set_result(1)
+                while not rooms:
+                    await asyncio.sleep(0)
+                assert call.cancel()
+                done, _ = await asyncio.wait({call}, timeout=5)
+                assert done and call.cancelled()
+
+    asyncio.run(run())
+
+
 def test_tasks_wait_until_poold_reads(play):
     async def run():
         async with AsyncClient(play().path) as poold:
@@ -380,6 +452,48 @@ def test_tasks_wait_until_poold_reads(play):
 
 def drain(server):
     server.connections[0].sendall(client._wire.frame(client._wire.DRAIN))
+
+
+def test_tasks_of_one_loop_after_another(play):
+    server = play()
+    poold = AsyncClient(server.path)
+
+    async def run():
+        return await asyncio.wait_for(asyncio.gather(*(poold.call("pool.echo", [n], timeout=3) for n in range(3))), 5)
+
+    loops = [asyncio.new_event_loop() for _ in range(2)]
+    assert all(loop.run_until_complete(run()) == [[0], [1], [2]] for loop in loops)
+    assert len(server.connections) == 2
+    loops[1].run_until_complete(poold.close())
+    loops[0].run_until_complete(asyncio.wait_for(poold._streams[0].task, 5))
+    for loop in loops:
+        loop.close()
+
+
+def test_close_ends_tasks_that_go_on_trying(tmp_path):
+    async def run():
+        poold = AsyncClient(str(tmp_path / "nobody"), connect_timeout=60)
+        calls = [asyncio.create_task(poold.call("pool.echo")) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        await poold.close()
+        done, _ = await asyncio.wait(calls, timeout=5)
+        assert len(done) == 2 and all(isinstance(call.exception(), ConnectionLost) for call in calls)
+
+    asyncio.run(run())
+
+
+def test_calls_of_tasks_that_a_lost_connection_ends_have_errors_of_their_own(play):
+    server = play()
+
+    async def run():
+        async with AsyncClient(server.path) as poold:
+            calls = [asyncio.create_task(poold.call("pool.hang")) for _ in range(3)]
+            while len(server.calls) < 3:
+                await asyncio.sleep(0.01)
+            server.connections[0].shutdown(socket.SHUT_RDWR)
+            assert len(set(await asyncio.gather(*calls, return_exceptions=True))) == 3
+
+    asyncio.run(run())
 
 
 def test_close_ends_a_draining_connection(play):
