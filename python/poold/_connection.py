@@ -4,7 +4,7 @@ import socket
 import struct
 import threading
 import time
-from typing import Dict, Optional
+from typing import Dict, Optional, Set
 
 from poold import _wire
 from poold._connecting import is_foreign, left, unsent
@@ -17,6 +17,7 @@ _SLICE_SECONDS = 0.05
 _FINISH_SECONDS = 1.0
 #: a small frame that nobody waits for must not keep its sender longer
 _NOTICE_SECONDS = 1.0
+NESTED = "called from a signal handler within a call"
 #: what a socket says when its connection is over
 _OVER = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
 
@@ -51,7 +52,10 @@ class Connection:
         #: by the client itself
         self.closed = False
         self._waiters: Dict[int, Waiter] = {}
-        self._lock, self._turn = threading.Lock(), threading.Lock()
+        # Reentrant: a signal handler may call within a call.
+        self._lock, self._turn = threading.RLock(), threading.Lock()
+        #: the threads within send()
+        self._senders: Set[int] = set()
         self._decoder = _wire.Decoder()
 
     @property
@@ -89,17 +93,25 @@ class Connection:
                 raise ConnectionLost(f"the connection to poold at {path} ended before the welcome: {error}") from None
             raise
 
-    def send(self, data: bytes, deadline: Optional[float]) -> None:
-        """Sends one frame whole, whatever other threads send. Raises NotSent: it did not leave whole. Any other exception comes from a
-        signal handler; the frame may have left then, and the connection is over."""
+    def send(self, data: bytes, deadline: Optional[float], is_call: bool = False) -> None:
+        """Sends one frame whole, whatever other threads send; that of a call says what is left of its budget then. Raises NotSent: it did
+        not leave whole. Any other exception comes from a signal handler; the frame may have left then, and the connection is over."""
+        thread = threading.get_ident()
+        if thread in self._senders:
+            raise RuntimeError(NESTED)
         try:
-            while not self._turn.acquire(timeout=_SLICE_SECONDS):
+            self._senders.add(thread)
+            has_waited = not self._turn.acquire(blocking=False)
+            while has_waited and not self._turn.acquire(timeout=_SLICE_SECONDS):
                 self._check(deadline)
             try:
                 if self.over:
                     raise NotSent("it is over")
                 sent = 0
                 while sent < len(data):
+                    if has_waited and not sent and is_call and deadline is not None:
+                        self._check(deadline)
+                        data = _wire.with_time(data, max(1, int((deadline - time.monotonic()) * 1e9)))
                     try:
                         sent += self.socket.send(memoryview(data)[sent:] if sent else data)
                     except OSError as error:
@@ -110,6 +122,7 @@ class Connection:
                             raise NotSent(str(error)) from None
                         if not isinstance(error, BlockingIOError):
                             raise
+                        has_waited = True
                         if not sent:
                             self._check(deadline)
                         elif deadline is not None and time.monotonic() > deadline + _FINISH_SECONDS:
@@ -124,12 +137,14 @@ class Connection:
             # have struck when the turn was taken and not yet noted: those who wait for it see that the connection is over.
             self.end("a frame was cut off")
             raise
+        finally:
+            self._senders.discard(thread)
 
     def notify(self, data: bytes) -> None:
         """Sends a frame that is not worth waiting for."""
         try:
             self.send(data, time.monotonic() + _NOTICE_SECONDS)
-        except NotSent:
+        except (NotSent, RuntimeError):
             pass
 
     def _check(self, deadline: Optional[float]) -> None:
@@ -172,7 +187,7 @@ class Connection:
     def disown(self) -> None:
         """In a forked child: the connection is the parent's, so it is not shut down; the threads that held its locks are not here."""
         self.over = True
-        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._lock, self._turn = threading.RLock(), threading.Lock()
         self.socket.close()
 
     def _read(self) -> None:

@@ -38,6 +38,11 @@ def frame(kind: int, body: bytes = b"", flags: int = 0, code: int = 0, id: int =
     return HEADER.pack(EMPTY + len(body), kind, flags, code, id, session, time) + body
 
 
+def with_time(frame: bytes, time: int) -> bytes:
+    """The same frame with another `time`."""
+    return b"".join((memoryview(frame)[:24], time.to_bytes(8, "big"), memoryview(frame)[HEADER_SIZE:]))
+
+
 def check(length: int, kind: int, flags: int, limit: int) -> None:
     """Raises WireError for a header that version 1 does not allow."""
     if length < EMPTY:

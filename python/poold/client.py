@@ -22,7 +22,7 @@ from typing import Any, Dict, List, Optional, Union
 
 from poold import _wire
 from poold._connecting import WELCOME_SECONDS, attempt, left, pause, unsent
-from poold._connection import Connection, NotSent, TooLate
+from poold._connection import NESTED, Connection, NotSent, TooLate
 from poold._session import Session
 from poold._stream import Stream, within
 from poold.errors import (ApplicationError, BadResult, Cancelled, ConnectionLost, Fault, Overloaded, PooldError, Refused, Timeout, WorkerLost,
@@ -33,6 +33,8 @@ __all__ = ["AsyncClient", "Client", "PooldError", "ApplicationError", "Timeout",
 
 #: poold ends every call within its budget; so many seconds more are for a poold that is stopped itself
 _MARGIN_SECONDS = 30.0
+#: so long a thread waits for another that connects before it looks again
+_SLICE_SECONDS = 0.01
 #: an attempt that failed with one of these may be followed by another
 _NOT_YET = (BlockingIOError, FileNotFoundError, ConnectionRefusedError, ConnectionLost)
 _CLOSED = "the client was closed while it connected; the call was not sent"
@@ -59,6 +61,14 @@ def _is_trusted(folder: str) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid in (0, os.getuid())
 
 
+class _Turn:
+    """A thread's turn to connect. Only the call that has it refers to it: it ends with the call at the latest, wherever a signal's
+    exception strikes, which a lock would not."""
+
+    def __init__(self) -> None:
+        self.thread, self.is_over = threading.get_ident(), False
+
+
 class Client:
     """A blocking client; safe for threads. `path`: poold's socket, by default `default_socket()`. `name` is for poold's log.
     `connect_timeout`: seconds to go on trying where no poold answers; 0: once."""
@@ -67,7 +77,10 @@ class Client:
         self.path = path or default_socket()
         self.connect_timeout = connect_timeout
         self._name = name
-        self._lock = threading.Lock()
+        #: the first that is left may connect
+        self._turns: "List[weakref.ref[_Turn]]" = []
+        #: how often the client was closed
+        self._closes = 0
         self._ids = itertools.count(1)
         self._connection: Optional[Connection] = None
         #: also those that drain, and one that is not welcomed yet
@@ -93,7 +106,7 @@ class Client:
             try:
                 waiter = connection.expect(call_id)
                 try:
-                    connection.send(data, deadline)
+                    connection.send(data, deadline, is_call=True)
                 except TooLate:
                     raise
                 except NotSent:
@@ -122,7 +135,7 @@ class Client:
 
     def close(self) -> None:
         """Ends the connection; calls in flight raise ConnectionLost."""
-        # Without the lock, which a thread that connects holds for as long as its call may take.
+        self._closes += 1
         for connection in self._connections[:]:
             connection.closed = True
             connection.end("closed")
@@ -139,31 +152,48 @@ class Client:
             return connection
         if deadline is None:
             deadline = time.monotonic() + self.connect_timeout + WELCOME_SECONDS
-        if not self._lock.acquire(timeout=left(deadline) or 0.0):
-            raise unsent(f"another thread has not got a connection to poold at {self.path} yet")
+        closes, turn = self._closes, _Turn()
+        self._turns.append(weakref.ref(turn, self._turns.remove))
         try:
+            while not self._is_next(turn):
+                seconds = left(deadline) or 0.0
+                if not seconds:
+                    raise unsent(f"another thread has not got a connection to poold at {self.path} yet")
+                time.sleep(min(seconds, _SLICE_SECONDS))
             connection = self._connection
             if connection is None or not connection.usable:
-                connection = self._connection = self._open(deadline)
+                connection = self._connection = self._open(deadline, closes)
             return connection
         finally:
-            self._lock.release()
+            turn.is_over = True
 
-    def _open(self, deadline: float) -> Connection:
+    def _is_next(self, turn: _Turn) -> bool:
+        for known in self._turns[:]:
+            other = known()
+            if other is not None and not other.is_over:
+                if other is not turn and other.thread == turn.thread:
+                    raise RuntimeError(NESTED)
+                return other is turn
+        return False
+
+    def _open(self, deadline: float, closes: int) -> Connection:
         patience = time.monotonic() + self.connect_timeout
-        while True:
+        while self._closes == closes:
             try:
                 connection = Connection(attempt(self.path))
                 # Known before it is welcomed: close() and a fork may come meanwhile.
                 self._connections[:] = [known for known in self._connections if not known.over] + [connection]
+                if self._closes != closes:
+                    connection.end("closed")
                 connection.open(self.path, self._name, deadline)
                 return connection
             except _NOT_YET as error:
                 seconds = pause(error, patience, deadline)
             time.sleep(seconds)
+        raise ConnectionLost(_CLOSED)
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._turns = []
         for connection in self._connections:
             connection.disown()
         self._connections.clear()

@@ -3,9 +3,11 @@ import asyncio
 import contextlib
 import errno
 import gc
+import itertools
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import weakref
@@ -238,6 +240,57 @@ def test_what_a_signal_raises_while_connecting_is_raised(silent):
         Client(silent).call("pool.echo", timeout=20)
 
 
+@pytest.mark.parametrize("function", [Client._connect, Client._is_next, Client._open])
+def test_a_signal_while_connecting_leaves_nothing_behind(play, function):
+    """It strikes before the first line of `function`, before the second …, until none is left to strike."""
+    with Client(play().path) as poold:
+        for line in range(1000):
+            poold.close()
+            passed = itertools.count()
+
+            def trace(frame, event, _):
+                if frame.f_code is function.__code__ and event != "return" and next(passed) == line:
+                    raise Struck
+                return trace
+
+            sys.settrace(trace)
+            try:
+                poold.call("pool.echo", [1])
+                break
+            except Struck:
+                pass
+            finally:
+                sys.settrace(None)
+            thread, ends = in_thread(poold.call, "pool.echo", [2], timeout=5)
+            thread.join(10)
+            assert ends == [[2]], f"struck at line {line}"
+        assert line > 5
+
+
+@pytest.mark.parametrize("deaf", [True, False])
+def test_a_call_from_a_signal_handler_within_a_call(play, silent, deaf):
+    """While the large call is being sent, or while the client connects."""
+    ends = []
+    with Client(play(deaf=1).path if deaf else silent) as poold:
+        def call(*_):
+            try:
+                poold.call("pool.echo", [1])
+            except BaseException as error:
+                ends.append(error)
+            poold.close()
+
+        previous = signal.signal(signal.SIGUSR1, call)
+        timer = threading.Timer(0.5, signal.pthread_kill, (threading.main_thread().ident, signal.SIGUSR1))
+        timer.start()
+        try:
+            with pytest.raises(ConnectionLost):
+                poold.call("pool.raw", LARGE)
+        finally:
+            timer.join()
+            signal.signal(signal.SIGUSR1, previous)
+    assert [type(end) for end in ends] == [RuntimeError] and "within a call" in str(ends[0])
+
+
 # Forks
 
 def test_a_child_leaves_the_connection_of_its_parent(play):
@@ -346,7 +399,7 @@ def test_the_budget_ends_before_the_patience_of_the_client(tmp_path):
 def test_nobody_waits_longer_for_the_thread_that_connects(silent):
     with Client(silent) as poold:
         connecting, ends = in_thread(poold.call, "pool.echo", timeout=20)
-        wait_for(lambda: poold._lock.locked(), what="the thread connects")
+        wait_for(lambda: poold._turns, what="the thread connects")
         with pytest.raises(Timeout) as caught:
             poold.call("pool.echo", timeout=0.2)
         assert unsent(caught.value, "another thread")
@@ -383,6 +436,19 @@ def test_sending_is_within_the_budget(play):
         large.join(10)
         assert unsent(ends[0], "stopped reading") and time.monotonic() - began < 8
         assert poold.call("pool.echo", [1], timeout=10) == [1] and len(server.connections) == 2
+
+
+def test_the_frame_says_what_is_left_after_waiting_to_send(play):
+    server = play(deaf=1)
+    with Client(server.path) as poold:
+        large, _ = in_thread(poold.call, "pool.raw", LARGE)
+        wait_for(lambda: poold._connection and poold._connection._turn.locked(), what="the large call is being sent")
+        small, ends = in_thread(poold.call, "pool.echo", [1], timeout=20)
+        time.sleep(0.5)
+        threading.Thread(target=server._serve, args=(server.connections[0], False), daemon=True).start()
+        small.join(10)
+        large.join(10)
+        assert ends == [[1]] and 0 < server.calls[1][1][5] <= 19_500_000_000 and server.calls[0][1][5] == 0
 
 
 def test_the_same_for_tasks(play, monkeypatch):
@@ -468,6 +534,17 @@ def test_tasks_of_one_loop_after_another(play):
     loops[0].run_until_complete(asyncio.wait_for(poold._streams[0].task, 5))
     for loop in loops:
         loop.close()
+
+
+def test_close_ends_threads_that_go_on_trying(play, tmp_path):
+    for path in str(tmp_path / "nobody"), play(patience=1.0).path:
+        poold = Client(path, connect_timeout=60)
+        threads = [in_thread(poold.call, "pool.echo") for _ in range(2)]
+        time.sleep(0.3)
+        poold.close()
+        for thread, ends in threads:
+            thread.join(5)
+            assert ends and isinstance(ends[0], ConnectionLost)
 
 
 def test_close_ends_tasks_that_go_on_trying(tmp_path):
