@@ -4,7 +4,6 @@ It must have no thread when it forks: a lock held by a thread that does not exis
 """
 import gc
 import os
-import random
 import signal
 import socket
 import struct
@@ -47,7 +46,7 @@ def _become_worker(descriptors: Sequence[int], slot: int, generation: int, poold
         if os.getppid() == poold:
             os.environ["POOLD_SLOT"] = str(slot)
             os.environ["POOLD_GENERATION"] = str(generation)
-            random.seed()
+            # `random` seeds itself after a fork.
             if "numpy.random" in sys.modules:
                 sys.modules["numpy.random"].seed()
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=_serve.SOCKET)
@@ -69,35 +68,82 @@ def _become_worker(descriptors: Sequence[int], slot: int, generation: int, poold
         os._exit(status)
 
 
-def _fork_worker(descriptors: Sequence[int], slot: int, generation: int, poold: int) -> int:
-    """Forks twice; returns the worker's pid. Raises OSError."""
-    read, write = os.pipe()
-    try:
+class _Intermediate:
+    """The process between the template and its next worker, which ends at once so that poold becomes the worker's parent. It is
+    forked before a worker is wanted: a fork copies page tables, and a start then waits for one copy instead of two."""
+
+    def __init__(self, poold: int) -> None:
+        self.poold = poold
+        self.pid = 0
+        self.is_spent = False
+
+    def make_ready(self) -> None:
+        """Forks it, where none waits already. Raises OSError."""
+        if self.pid and not self.is_spent:
+            return
+        self.end()
         # What was printed and not yet written would be written by each fork once more.
         sys.stdout.flush()
         sys.stderr.flush()
-        intermediate = os.fork()
-        if intermediate == 0:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        if pid == 0:
             try:
-                worker = os.fork()
-                if worker == 0:
-                    _become_worker(descriptors, slot, generation, poold)
-                os.write(write, struct.pack(">I", worker))
-            except OSError as error:
-                os.write(write, b"E" + str(error).encode())
+                ours.close()
+                self._fork_when_told(theirs)
             finally:
                 os._exit(0)
-        os.close(write)
-        write = -1
-        answer = os.read(read, 512)
-        os.waitpid(intermediate, 0)
-    finally:
-        os.close(read)
-        if write >= 0:
-            os.close(write)
-    if len(answer) != 4:
-        raise OSError(answer[1:].decode("utf-8", "replace") or "the fork's intermediate process died")
-    return int(struct.unpack(">I", answer)[0])
+        theirs.close()
+        self.pid, self.control, self.is_spent = pid, ours, False
+
+    def end(self) -> None:
+        """Waits for its end, which has come or comes with the closing of its socket."""
+        if self.pid:
+            self.control.close()
+            os.waitpid(self.pid, 0)
+            self.pid = 0
+
+    def fork_worker(self, order: bytes, descriptors: Sequence[int]) -> int:
+        """Has it fork a worker; returns the worker's pid. Raises OSError."""
+        for _ in range(2):
+            self.make_ready()
+            try:
+                socket.send_fds(self.control, [order], descriptors)
+                break
+            except ConnectionError:
+                self.is_spent = True  # killed while it waited, for want of memory perhaps
+        else:
+            raise OSError("the fork's intermediate process died before it was asked, twice")
+        self.is_spent = True
+        try:
+            answer = self.control.recv(512)
+        except ConnectionError:
+            answer = b""
+        if len(answer) != 4:
+            raise OSError(answer[1:].decode("utf-8", "replace") or "the fork's intermediate process died")
+        return int(struct.unpack(">I", answer)[0])
+
+    def _fork_when_told(self, control: socket.socket) -> None:
+        """In the intermediate process."""
+        from poold import _process
+
+        _process.die_with_parent()  # if it could not read the end of file: it may have been stopped
+        order, descriptors, _, _ = socket.recv_fds(control, 64, _DESCRIPTORS)
+        if not order:
+            return  # the template has ended
+        try:
+            slot, generation = _ORDER.unpack(order)
+            worker = os.fork()
+            if worker == 0:
+                _become_worker(descriptors, slot, generation, self.poold)
+            control.send(struct.pack(">I", worker))
+        except OSError as error:
+            control.send(b"E" + str(error).encode())
 
 
 def _prepare(module: str) -> None:
@@ -118,10 +164,18 @@ def _prepare(module: str) -> None:
     gc.freeze()
 
 
-def _serve_orders(control: socket.socket, poold: int) -> int:
-    """Forks a worker for each order until end-of-file; returns the exit status."""
+def _serve_orders(control: socket.socket, intermediate: _Intermediate) -> int:
+    """Says that it is ready and forks a worker for each order until end-of-file; returns the exit status."""
+    is_ready_told = False
     while True:
         try:
+            intermediate.make_ready()
+        except OSError:
+            pass  # tried again when a worker is wanted, and told then
+        try:
+            if not is_ready_told:
+                control.send(b"R")
+                is_ready_told = True
             message, descriptors, _, _ = socket.recv_fds(control, 64, _DESCRIPTORS)
         except ConnectionError:
             return 0
@@ -132,7 +186,7 @@ def _serve_orders(control: socket.socket, poold: int) -> int:
             if len(message) != 13 or message[:1] != b"S" or len(descriptors) != _DESCRIPTORS:
                 raise OSError(f"an order is S, slot and generation with {_DESCRIPTORS} descriptors, not {message[:16]!r} with {len(descriptors)}")
             slot, generation = _ORDER.unpack_from(message, 1)
-            answer = b"W" + message[1:] + struct.pack(">I", _fork_worker(descriptors, slot, generation, poold))
+            answer = b"W" + message[1:] + struct.pack(">I", intermediate.fork_worker(message[1:], descriptors))
         except OSError as error:
             answer = b"E" + _ORDER.pack(slot, generation) + str(error).encode("utf-8", "replace")
         finally:
@@ -173,11 +227,11 @@ def main(arguments: List[str]) -> int:
         except OSError:
             pass
         return 70
+    intermediate = _Intermediate(poold)
     try:
-        control.send(b"R")
-    except ConnectionError:
-        return 0
-    return _serve_orders(control, poold)
+        return _serve_orders(control, intermediate)
+    finally:
+        intermediate.end()
 
 
 if __name__ == "__main__":

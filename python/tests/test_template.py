@@ -5,6 +5,7 @@ import signal
 import socket
 import statistics
 import struct
+import threading
 import time
 
 import pytest
@@ -105,6 +106,12 @@ def test_nothing_of_the_import_leaks_into_a_fork():
         assert template.log() == "once only"
 
 
+def intermediate_of(template):
+    """The process that waits between the template and its next worker."""
+    with open(f"/proc/{template.pid}/task/{template.pid}/children") as children:
+        return [int(pid) for pid in children.read().split()]
+
+
 def test_bad_orders_are_refused_and_survived(template):
     before = sorted(descriptors_of(template.pid))
     for message, count in ((b"S", 5), (b"X" + bytes(12), 5), (b"S" + bytes(12), 4), (b"S" + bytes(12), 0), (b"S" + bytes(40), 5)):
@@ -118,6 +125,48 @@ def test_bad_orders_are_refused_and_survived(template):
         assert returned(one.ready().call("echo", b"[1]")) == 1
 
 
+def test_an_intermediate_process_waits_and_ends_with_the_template(template):
+    waiting, = intermediate_of(template)
+    with Worker(template=template) as one:
+        one.ready()
+        wait_for(lambda: state_of(waiting) == "", what="its end with the fork")
+        successor, = wait_for(lambda: intermediate_of(template), what="its successor")
+        assert template.close() == 0
+        assert state_of(successor) == "", "waited for"
+        assert one.end() == 0
+
+
+def test_an_intermediate_process_that_was_killed_is_replaced(template):
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP):
+        waiting, = wait_for(lambda: intermediate_of(template), what="the next one")
+        os.kill(waiting, number)
+        if number == signal.SIGSTOP:
+            # What it is told while it is stopped it does once it goes on.
+            threading.Timer(0.2, os.kill, (waiting, signal.SIGCONT)).start()
+        else:
+            wait_for(lambda: state_of(waiting) == "Z", what="its end")
+        with Worker(template=template) as one:
+            assert returned(one.ready().call("echo", b"[1]")) == 1
+            assert one.end() == 0
+    assert template.log() == "imported\n"
+
+
+def test_an_intermediate_process_that_dies_with_an_order_is_told(template):
+    waiting, = intermediate_of(template)
+    os.kill(waiting, signal.SIGSTOP)
+    null = os.open("/dev/null", os.O_RDONLY)
+    socket.send_fds(template.control, [b"S" + bytes(12)], [null] * 5)
+    os.close(null)
+    wait_for(lambda: len(descriptors_of(template.pid)) > 6, what="the order to arrive")
+    time.sleep(0.05)
+    os.kill(waiting, signal.SIGKILL)
+    answer = template.control.recv(65536)
+    assert answer[:1] == b"E" and b"intermediate process died" in answer, answer
+    with Worker(template=template) as one:
+        assert returned(one.ready().call("echo", b"[1]")) == 1
+        assert one.end() == 0
+
+
 def test_a_fork_that_fails_is_told_and_leaves_no_descriptor():
     if os.getuid() == 0:
         pytest.skip("the limit on processes does not bind root")
@@ -125,13 +174,14 @@ def test_a_fork_that_fails_is_told_and_leaves_no_descriptor():
 
     with Template() as template:
         before = sorted(descriptors_of(template.pid))
-        resource.prlimit(template.pid, resource.RLIMIT_NPROC, (1, 1))
+        for pid in (template.pid, *intermediate_of(template)):
+            resource.prlimit(pid, resource.RLIMIT_NPROC, (1, 1))
         null = os.open("/dev/null", os.O_RDONLY)
         for _ in range(5):
             socket.send_fds(template.control, [b"S" + bytes(12)], [null] * 5)
             assert template.control.recv(65536)[:1] == b"E"
         os.close(null)
-        assert sorted(descriptors_of(template.pid)) == before
+        wait_for(lambda: sorted(descriptors_of(template.pid)) in (before, before[:-1]), what="the descriptors of before")
 
 
 def test_end_of_file_ends_the_template_and_no_worker():
