@@ -19,6 +19,10 @@ struct Load {
     var fill = UInt8(ascii: "e")
     var seconds = 2.0
     var warmup = 0.5
+    /// Where the measured window begins, by the monotonic clock in ns; 0: when the connections stand and `warmup` is over.
+    var begin: UInt64 = 0
+    /// The window is counted in slices of so many ns as well; 0: in one.
+    var slice: UInt64 = 0
     /// Budget of each call in ns; 0: the pool's default.
     var budget: UInt64 = 0
 }
@@ -27,6 +31,8 @@ struct Load {
 struct LoadResult {
     var seconds = 0.0
     var results: UInt64 = 0
+    /// Results by slice, of a load that has slices.
+    var slices: [UInt32] = []
     /// By status name; `unanswered` for what never came.
     var errors: [String: UInt64] = [:]
     var latency = Histogram<UInt64>(numberOfSignificantValueDigits: .three)
@@ -92,8 +98,10 @@ final class LoadGenerator {
     func run() throws -> LoadResult {
         try connect()
         let start = cpoold_now()
-        begin = start + UInt64(load.warmup * 1e9)
+        begin = load.begin > 0 ? load.begin : start + UInt64(load.warmup * 1e9)
         end = begin + UInt64(load.seconds * 1e9)
+        guard begin >= start else { throw LoadError(description: "the load was not ready when its window began") }
+        if load.slice > 0 { result.slices = Array(repeating: 0, count: Int((end - begin) / load.slice) + 1) }
         var cpuBefore = 0.0
         var isMeasuring = false
         if load.rate == 0 {
@@ -261,7 +269,10 @@ final class LoadGenerator {
         due[call] = 0
         let latency = now > time ? now - time : 0
         if header.type == FrameType.result.rawValue {
-            if now >= begin && now < end { result.results += 1 }
+            if now >= begin && now < end {
+                result.results += 1
+                if load.slice > 0 { result.slices[Int((now - begin) / load.slice)] += 1 }
+            }
             if time >= begin && time < end {
                 result.latency.record(latency / 1000)
                 result.waited.record((latency > header.time ? latency - header.time : 0) / 1000)

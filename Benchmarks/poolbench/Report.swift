@@ -36,12 +36,13 @@ enum Report {
     static func medianInterval(_ values: [Double]) -> (low: Double, high: Double)? {
         let sorted = values.sorted()
         // Chance of at most `rank` of n fair coins, summed up from none.
-        var chance = exp2(-Double(sorted.count))
+        // By its logarithm: with a thousand coins the first chances are too small for a Double.
+        var logarithm = -Double(sorted.count) * log(2)
         var sum = 0.0
         var rank = 0
-        while sum + chance <= 0.025 {
-            sum += chance
-            chance *= Double(sorted.count - rank) / Double(rank + 1)
+        while sum + exp(logarithm) <= 0.025 {
+            sum += exp(logarithm)
+            logarithm += log(Double(sorted.count - rank) / Double(rank + 1))
             rank += 1
         }
         guard rank > 0 else { return nil }

@@ -9,14 +9,14 @@ struct StatusCost: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "status-cost",
         abstract: "What a status of many pools costs at saturation: how long it takes, and what callers lose by it.",
-        discussion: "Exit status 0: both bars hold.\n\nEXAMPLE\n  poolbench status-cost --pools 50 --pairs 40")
+        discussion: "Exit status 0: both bars hold.\n\nEXAMPLE\n  poolbench status-cost --pools 50 --pairs 400")
     @OptionGroup var options: ServerOptions
     @Option(help: "Pools, 1 to 500; each with --workers workers.") var pools = 50
     @Option(help: "Connections that keep one pool busy.") var connections = 16
     @Option(help: "Statuses that are timed, each way.") var repeats = 100
-    @Option(help: "Pairs of slices, with and without statuses, 6 to 10,000; fewer than 20 decide little.") var pairs = 20
-    @Option(help: "Seconds of a slice; never less than two intervals.") var slice = 1.0
-    @Option(help: "Milliseconds between statuses; repeat for more.") var every: [Int] = [1000, 100]
+    @Option(help: "Pairs of slices, with and without a status, 6 to 100,000; fewer than 100 decide little.") var pairs = 100
+    @Option(help: "Milliseconds between runs of `poolctl status`, 20 to 60,000; the bar is on this.") var every = 1000
+    @Option(help: "Milliseconds between bare OPERATION_STATUS, 20 to 60,000.") var operationEvery = 100
 
     /// A status may take this long, ms, 19 times of 20; and callers may lose this share.
     static let longest = 50.0
@@ -24,10 +24,10 @@ struct StatusCost: ParsableCommand {
 
     func run() throws {
         guard (1...500).contains(pools) else { throw ValidationError("--pools \(pools) is outside of 1…500") }
-        guard (6...10_000).contains(pairs) else { throw ValidationError("--pairs \(pairs) is outside of 6…10000") }
+        guard (6...100_000).contains(pairs) else { throw ValidationError("--pairs \(pairs) is outside of 6…100000") }
         guard (1...10_000).contains(repeats) else { throw ValidationError("--repeats \(repeats) is outside of 1…10000") }
-        guard !every.isEmpty, every.allSatisfy({ (1...60_000).contains($0) }) else { throw ValidationError("--every takes 1 to 60000 ms") }
-        guard slice > 0, slice <= 600 else { throw ValidationError("--slice \(slice) is outside of 0…600") }
+        guard (20...60_000).contains(every) else { throw ValidationError("--every \(every) is outside of 20…60000") }
+        guard (20...60_000).contains(operationEvery) else { throw ValidationError("--operation-every \(operationEvery) is outside of 20…60000") }
         let servers = try options.servers()
         defer { servers.remove() }
         let names = (1..<max(pools, 1)).map { "pool\($0)=\(servers.root)/Benchmarks/bench_worker.py" }
@@ -36,19 +36,21 @@ struct StatusCost: ParsableCommand {
         let control = server.socket + ".control"
         try awaitReady(control)
 
-        let operation = StatusAsker(control: control, milliseconds: 20)
-        let direct = try operation.times(while: server, load: load(server, Double(repeats) * 0.025 + 1), repeats: repeats)
-        let command = try timesOfCommand(servers.root + "/.build/release/poolctl", server)
-        var shares: [(every: Int, ratios: [Double])] = []
-        for interval in every { shares.append((interval, try pairedRatios(server, control, interval))) }
+        let poolctl = servers.root + "/.build/release/poolctl"
+        let direct = try timesOfOperation(server, control)
+        let command = try timesOfCommand(poolctl, server)
+        let shares = [
+            try share(of: "`poolctl status`", server, every) { _ = Self.run([poolctl, "status", "--socket", server.socket]) },
+            try share(of: "OPERATION_STATUS", server, operationEvery, asking(control)),
+        ]
 
         let isFast = max(direct.usual, command.usual) < Self.longest
-        let isCheap = Report.median(shares[0].ratios) >= Self.leastRatio
+        let isCheap = shares[0].ratio >= Self.leastRatio
         if options.json {
             let ratios = shares.map { share in
-                let interval = Report.medianInterval(share.ratios).map { "[\(thousandths($0.low)), \(thousandths($0.high))]" } ?? "null"
-                let pairs = "\"pairs\": \(share.ratios.count)"
-                return "{\"every_ms\": \(share.every), \"median_ratio\": \(rounded(share.ratios)), \"confidence_95\": \(interval), \(pairs)}"
+                let interval = share.bounds.map { "[\(thousandths($0.low)), \(thousandths($0.high))]" } ?? "null"
+                let head = "{\"what\": \"\(share.what.filter { $0 != "`" })\", \"every_ms\": \(share.every), \"ratio\": \(thousandths(share.ratio))"
+                return head + ", \"confidence_95\": \(interval), \"pairs\": \(share.halves.count), \"per_second\": \(Int(share.perSecond))}"
             }
             let throughput = ratios.joined(separator: ", ")
             print("{\"pools\": \(pools), \"operation_ms\": \(direct.json), \"poolctl_ms\": \(command.json), \"throughput\": [\(throughput)]}")
@@ -58,11 +60,11 @@ struct StatusCost: ParsableCommand {
             print("  OPERATION_STATUS  \(direct.text)")
             print("  poolctl status    \(command.text), from the program's start to its end")
             for share in shares {
-                let interval = Report.medianInterval(share.ratios)
-                let bounds = interval.map { "95 % confidence \(thousandths($0.low)) … \(thousandths($0.high))" } ?? "too few pairs for bounds"
-                print("  a status every \(share.every) ms: throughput × \(rounded(share.ratios)), median of \(share.ratios.count) pairs; \(bounds)")
+                let bounds = share.bounds.map { "95 % confidence \(thousandths($0.low)) … \(thousandths($0.high))" } ?? "too few pairs for bounds"
+                let head = "  \(share.what) every \(share.every) ms: throughput × \(thousandths(share.ratio)) of \(Int(share.perSecond)) calls/s"
+                print(head + ", \(share.halves.count) pairs; \(bounds)")
             }
-            if let interval = Report.medianInterval(shares[0].ratios) {
+            if let interval = shares[0].bounds {
                 let isDecided = interval.low >= Self.leastRatio || interval.high < Self.leastRatio
                 let doubt = isDecided ? "" : ", but the bounds are on both sides: take more pairs"
                 print("  bar \(Self.leastRatio) at the first: \(isCheap ? "holds" : "BROKEN")\(doubt)")
@@ -72,7 +74,6 @@ struct StatusCost: ParsableCommand {
     }
 
     private func thousandths(_ value: Double) -> Double { (value * 1000).rounded() / 1000 }
-    private func rounded(_ ratios: [Double]) -> Double { thousandths(Report.median(ratios)) }
 
     private func load(_ server: Server, _ seconds: Double) -> Load {
         var load = Load(socket: server.socket)
@@ -123,24 +124,64 @@ struct StatusCost: ParsableCommand {
         return StatusTimes(times)
     }
 
-    /// A B, then B A, and so on: what drifts strikes both. Each slice sees at least two statuses.
-    private func pairedRatios(_ server: Server, _ control: String, _ interval: Int) throws -> [Double] {
-        var ratios: [Double] = []
-        for pair in 0..<pairs {
-            var rates = (with: 0.0, without: 0.0)
-            for isWith in pair % 2 == 0 ? [true, false] : [false, true] {
-                let asker = isWith ? StatusAsker(control: control, milliseconds: interval) : nil
-                let load = load(server, max(slice, 2 * Double(interval) / 1000))
-                // Half an interval into the window that is measured, so that each window has its full number of them.
-                asker?.start(after: load.warmup + Double(interval) / 2000)
-                let rate = try LoadGenerator(load).run().perSecond
-                asker?.stop()
-                if isWith { rates.with = rate } else { rates.without = rate }
-            }
-            ratios.append(rates.with / max(1, rates.without))
+    private func timesOfOperation(_ server: Server, _ control: String) throws -> StatusTimes {
+        let background = BackgroundLoad(load(server, Double(repeats) * 0.025 + 1))
+        usleep(500_000)
+        let connection = try PoolConnection(path: control, greets: false)
+        var times: [Double] = []
+        for _ in 0..<repeats where background.isRunning {
+            let before = cpoold_now()
+            _ = try connection.control(UInt16(Poold_V1_Operation.status.rawValue), [])
+            times.append(Double(cpoold_now() - before) / 1e6)
+            usleep(20_000)
         }
-        return ratios
+        _ = try background.wait()
+        return StatusTimes(times)
     }
+
+    private func asking(_ control: String) throws -> () -> Void {
+        let connection = try PoolConnection(path: control, greets: false)
+        return { _ = try? connection.control(UInt16(Poold_V1_Operation.status.rawValue), []) }
+    }
+
+    /// One load that is never interrupted; each interval has two slices, and by chance one of the two begins with a status. What drifts
+    /// slower than an interval strikes both.
+    private func share(of what: String, _ server: Server, _ interval: Int, _ ask: () -> Void) throws -> StatusShare {
+        let slice = UInt64(interval) * 500_000
+        var load = load(server, Double(pairs) * Double(interval) / 1000)
+        load.begin = cpoold_now() + 1_000_000_000
+        load.slice = slice
+        let background = BackgroundLoad(load)
+        var chance = SystemRandomNumberGenerator()
+        var chosen: [Int] = []
+        for pair in 0..<pairs where background.isRunning {
+            let index = 2 * pair + Int.random(in: 0...1, using: &chance)
+            let time = load.begin + UInt64(index) * slice
+            // A status that took longer than its slice has the next one late, which then counts as it is.
+            while case let now = cpoold_now(), now < time { usleep(UInt32(min(time - now, 20_000_000) / 1000) + 1) }
+            ask()
+            chosen.append(index)
+        }
+        let result = try background.wait()
+        guard chosen.count == pairs, result.errorCount == 0 else {
+            throw LoadError(description: "the load ended with \(result.errors) after \(chosen.count) of \(pairs) pairs")
+        }
+        let halves = chosen.map { Double(result.slices[$0]) / Double(max(1, result.slices[$0 ^ 1])) }
+        return StatusShare(what: what, every: interval, halves: halves, perSecond: result.perSecond)
+    }
+}
+
+/// What statuses take from callers.
+struct StatusShare {
+    var what: String
+    /// Milliseconds.
+    var every: Int
+    /// Results in the half of each interval that has a status, per result in the other.
+    var halves: [Double]
+    var perSecond: Double
+    /// Throughput with statuses per throughput without: half of each interval bears what the status costs.
+    var ratio: Double { (1 + Report.median(halves)) / 2 }
+    var bounds: (low: Double, high: Double)? { Report.medianInterval(halves).map { ((1 + $0.low) / 2, (1 + $0.high) / 2) } }
 }
 
 struct StatusTimes {
@@ -157,58 +198,6 @@ struct StatusTimes {
 
     var text: String { "median \(Report.rounded(median)) ms, 95th percentile \(Report.rounded(usual)) ms, worst \(Report.rounded(worst)) ms" }
     var json: String { "{\"median\": \(Report.rounded(median)), \"p95\": \(Report.rounded(usual)), \"max\": \(Report.rounded(worst))}" }
-}
-
-/// Asks for the status again and again, on a thread of its own.
-final class StatusAsker: @unchecked Sendable {
-    private let control: String
-    private let milliseconds: Int
-    private let lock = NSLock()
-    private var isOver = false
-    private let finished = DispatchSemaphore(value: 0)
-
-    init(control: String, milliseconds: Int) {
-        self.control = control
-        self.milliseconds = milliseconds
-    }
-
-    func start(after seconds: Double) {
-        let first = cpoold_now() + UInt64(seconds * 1e9)
-        Thread { [self] in
-            var next = first
-            defer { finished.signal() }
-            guard let connection = try? PoolConnection(path: control, greets: false) else { return }
-            while true {
-                // In short steps, so that a slice's end is not waited for.
-                while cpoold_now() < next && !lock.withLock({ isOver }) { usleep(UInt32(min(milliseconds, 20)) * 1000) }
-                guard !lock.withLock({ isOver }) else { return }
-                _ = try? connection.control(UInt16(Poold_V1_Operation.status.rawValue), [])
-                // By the clock, however long each takes.
-                next = max(next + UInt64(milliseconds) * 1_000_000, cpoold_now())
-            }
-        }.start()
-    }
-
-    func stop() {
-        lock.withLock { isOver = true }
-        finished.wait()
-    }
-
-    /// How long each of so many takes while the load is on.
-    func times(while server: Server, load: Load, repeats: Int) throws -> StatusTimes {
-        let background = BackgroundLoad(load)
-        usleep(500_000)
-        let connection = try PoolConnection(path: control, greets: false)
-        var times: [Double] = []
-        for _ in 0..<repeats where background.isRunning {
-            let before = cpoold_now()
-            _ = try connection.control(UInt16(Poold_V1_Operation.status.rawValue), [])
-            times.append(Double(cpoold_now() - before) / 1e6)
-            usleep(UInt32(milliseconds) * 1000)
-        }
-        _ = try background.wait()
-        return StatusTimes(times)
-    }
 }
 
 /// A load on a thread of its own.

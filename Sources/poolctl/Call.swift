@@ -5,7 +5,7 @@ import PoolWire
 
 struct Call: Connecting {
     static let configuration = CommandConfiguration(
-        abstract: "Call a method and print its result.",
+        commandName: "call", abstract: "Call a method and print its result.",
         usage: "poolctl call <pool.method> [<body> | --file <path>] [options]",
         discussion: """
             The body is JSON for methods with codec json (an object gives keyword

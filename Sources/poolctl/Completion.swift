@@ -2,7 +2,7 @@ import ArgumentParser
 
 struct Completion: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Print the completion script of a shell.",
+        commandName: "completion", abstract: "Print the completion script of a shell.",
         discussion: """
             Commands and options, and names of pools and methods of the running poold.
 

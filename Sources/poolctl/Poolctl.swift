@@ -2,6 +2,7 @@ import ArgumentParser
 import Glibc
 import PoolClient
 
+/// Every command says its `commandName`: the parser would take it from the type's name, which costs as much as the rest of a start.
 @main
 struct Poolctl: ParsableCommand {
     static let configuration = CommandConfiguration(

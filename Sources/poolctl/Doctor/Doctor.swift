@@ -5,7 +5,7 @@ import PoolProtocol
 
 struct Doctor: Connecting {
     static let configuration = CommandConfiguration(
-        abstract: "Check this machine, Python and the configuration.",
+        commandName: "doctor", abstract: "Check this machine, Python and the configuration.",
         usage: "poolctl doctor [--config <path>] [--problems] [options]",
         discussion: """
             Says of each finding what it costs and what to do. Exit code 0 if nothing

@@ -4,7 +4,7 @@ import PoolProtocol
 
 struct Quarantine: Connecting {
     static let configuration = CommandConfiguration(
-        abstract: "List calls that killed workers and are refused, or release them.",
+        commandName: "quarantine", abstract: "List calls that killed workers and are refused, or release them.",
         usage: "poolctl quarantine [<pool>] [--clear <hash | all>] [options]",
         discussion: """
             A method with a body (or an idempotency key) that workers died with is refused

@@ -3,7 +3,7 @@ import PoolProtocol
 
 struct Calls: Connecting {
     static let configuration = CommandConfiguration(
-        abstract: "List calls that wait or run, the oldest first.",
+        commandName: "calls", abstract: "List calls that wait or run, the oldest first.",
         usage: "poolctl calls [<pool>] [--watch [<seconds>]] [options]",
         discussion: """
             CALL names it for `poolctl cancel`. At most 1000 are listed.
@@ -43,7 +43,7 @@ struct Calls: Connecting {
 
 struct Sessions: Connecting {
     static let configuration = CommandConfiguration(
-        abstract: "List sessions and the worker that each is bound to.",
+        commandName: "sessions", abstract: "List sessions and the worker that each is bound to.",
         usage: "poolctl sessions [<pool>] [options]",
         discussion: """
             At most 1000 are listed.

@@ -4,7 +4,7 @@ import PoolWire
 
 struct Methods: Connecting {
     static let configuration = CommandConfiguration(
-        abstract: "List what you may call.",
+        commandName: "methods", abstract: "List what you may call.",
         usage: "poolctl methods [<pool>] [options]",
         discussion: """
             EXAMPLE
@@ -38,7 +38,7 @@ struct Methods: Connecting {
 
 struct Ping: Connecting {
     static let configuration = CommandConfiguration(
-        abstract: "Measure a round trip to poold itself.",
+        commandName: "ping", abstract: "Measure a round trip to poold itself.",
         usage: "poolctl ping [--count <count>] [options]",
         discussion: """
             EXAMPLE

@@ -3,7 +3,7 @@ import PoolProtocol
 
 struct Pools: Connecting {
     static let configuration = CommandConfiguration(
-        abstract: "Show pools in full: bounds, queue, counters, methods.",
+        commandName: "pools", abstract: "Show pools in full: bounds, queue, counters, methods.",
         usage: "poolctl pools [<pool>] [--watch [<seconds>]] [options]",
         discussion: """
             EXAMPLES

@@ -3,7 +3,7 @@ import PoolProtocol
 
 struct Workers: Connecting {
     static let configuration = CommandConfiguration(
-        abstract: "List workers: phase, process, load, memory.",
+        commandName: "workers", abstract: "List workers: phase, process, load, memory.",
         usage: "poolctl workers [<pool>] [--watch [<seconds>]] [options]",
         discussion: """
             A worker is named SLOT.GENERATION; a slot's next process has a higher

@@ -4,7 +4,7 @@ import PoolProtocol
 
 struct Drain: Connecting {
     static let configuration = CommandConfiguration(
-        abstract: "Let a pool finish its calls and refuse new ones.",
+        commandName: "drain", abstract: "Let a pool finish its calls and refuse new ones.",
         usage: "poolctl drain <pool> [--wait [--timeout <span>]] [options]",
         discussion: """
             `poolctl resume` undoes it.
@@ -28,7 +28,7 @@ struct Drain: Connecting {
 
 struct Resume: Connecting {
     static let configuration = CommandConfiguration(
-        abstract: "Undo drain.",
+        commandName: "resume", abstract: "Undo drain.",
         usage: "poolctl resume <pool> [options]",
         discussion: """
             EXAMPLE
@@ -41,7 +41,7 @@ struct Resume: Connecting {
 
 struct Cancel: Connecting {
     static let configuration = CommandConfiguration(
-        abstract: "End calls that wait or run; their callers get `cancelled`.",
+        commandName: "cancel", abstract: "End calls that wait or run; their callers get `cancelled`.",
         usage: "poolctl cancel <call> ... [options]",
         discussion: """
             EXAMPLE

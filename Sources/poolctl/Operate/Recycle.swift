@@ -4,7 +4,7 @@ import PoolProtocol
 
 struct Recycle: Connecting {
     static let configuration = CommandConfiguration(
-        abstract: "Replace a pool's workers, make before break.",
+        commandName: "recycle", abstract: "Replace a pool's workers, make before break.",
         usage: "poolctl recycle <pool> [<worker>] [--wait [--timeout <span>]]",
         discussion: """
             A successor is ready before a worker goes, so no call waits for it.
@@ -34,7 +34,7 @@ struct Recycle: Connecting {
 
 struct Kill: Connecting {
     static let configuration = CommandConfiguration(
-        abstract: "Kill one worker now, busy or not.",
+        commandName: "kill", abstract: "Kill one worker now, busy or not.",
         usage: "poolctl kill <pool> <worker> [options]",
         discussion: """
             Calls that it had begun end with worker_lost; those sent ahead go to another

@@ -3,7 +3,7 @@ import PoolProtocol
 
 struct Reload: Connecting {
     static let configuration = CommandConfiguration(
-        abstract: "Read the configuration again and apply what changed.",
+        commandName: "reload", abstract: "Read the configuration again and apply what changed.",
         usage: "poolctl reload [--dry-run] [options]",
         discussion: """
             live: applied at once. recycle: the pool's workers are replaced, make before

@@ -4,7 +4,7 @@ import PoolProtocol
 
 struct Scale: Connecting {
     static let configuration = CommandConfiguration(
-        abstract: "Change how many workers a pool has.",
+        commandName: "scale", abstract: "Change how many workers a pool has.",
         usage: "poolctl scale <pool> <n | +n | -n> [--wait [--timeout <span>]]",
         discussion: """
             More: new ones serve as soon as they are ready. Fewer: idle ones end at

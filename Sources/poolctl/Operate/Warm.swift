@@ -4,7 +4,7 @@ import PoolProtocol
 
 struct Warm: Connecting {
     static let configuration = CommandConfiguration(
-        abstract: "Run a pool's warming commands in its workers.",
+        commandName: "warm", abstract: "Run a pool's warming commands in its workers.",
         usage: "poolctl warm <pool> [--slot <worker>] [options]",
         discussion: """
             `warm:` of the configuration names them; each new worker runs them before
