@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := .build/release
 SEEDS ?= 10000
-# One file without Swift's shared libraries: runs where no toolchain is, and a `poolctl` starts in half the time.
-RELEASE := -c release --static-swift-stdlib
+# One file without the shared libraries of Swift and C++: it runs where no toolchain is, and it starts in a fraction of the time.
+STATIC := .build/static
+RELEASE := -c release --static-swift-stdlib -Xlinker -L$(CURDIR)/$(STATIC)
 
 .PHONY: run test build bench lint proto fuzz sim soak setup swift-tests python-tests client-tests clean
 
@@ -14,6 +15,7 @@ run: build $(VENV)/.done
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" exec $(BIN)/poold
 
 build: setup
+	@mkdir -p $(STATIC) && ln -sf "$$(cc -print-file-name=libstdc++.a)" $(STATIC)/libstdc++.a
 	swift build $(RELEASE) --product poold
 	swift build $(RELEASE) --product poolctl
 	swift build $(RELEASE) --product poolbench

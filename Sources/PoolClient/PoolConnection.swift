@@ -193,11 +193,13 @@ public final class PoolConnection {
                 throw strange("what answers at \(path) does not speak poold's protocol: \(error.text); is it another program's socket?")
             }
             try awaitBytes()
-            var buffer = [UInt8](repeating: 0, count: 65_536)
-            let count = buffer.withUnsafeMutableBytes { read(descriptor, $0.baseAddress!, $0.count) }
+            let count = withUnsafeTemporaryAllocation(byteCount: 65_536, alignment: 16) { buffer in
+                let count = read(descriptor, buffer.baseAddress!, buffer.count)
+                if count > 0 { decoder.append(UnsafeRawBufferPointer(rebasing: buffer[0..<count])) }
+                return count
+            }
             if count < 0 && errno == EINTR { continue }
             guard count > 0 else { throw closed() }
-            decoder.append(buffer[0..<count])
         }
     }
 

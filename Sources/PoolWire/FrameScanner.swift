@@ -69,7 +69,9 @@ package struct FrameDecoder {
 
     package init(limit: Int) { self.limit = limit }
 
-    package mutating func append(_ bytes: some Sequence<UInt8>) {
+    package mutating func append(_ bytes: some Sequence<UInt8>) { Array(bytes).withUnsafeBytes { append($0) } }
+
+    package mutating func append(_ bytes: UnsafeRawBufferPointer) {
         if start > 65_536 && start * 2 > buffer.count {
             buffer.removeFirst(start)
             start = 0

@@ -75,24 +75,27 @@ struct ConfigShow: Connecting {
         if changed { shown.values.removeAll { $0.origin == "default" } }
         if common.json { return Output.line(try shown.json()) }
         Output.line(shown.file.isEmpty ? "no file" : shown.file)
+        // Wider is no easier to read, and a pipe has the lines of a usual terminal.
+        let width = min(common.style.width ?? 80, 80)
         var group: String?
         for value in shown.values {
             let pool = ConfigurationDifference.pool(of: value.key)
             if pool != group, let pool { Output.line("\npools.\(pool)") }
             group = pool
-            Self.show(pool.map { "  " + value.key.dropFirst("pools.\($0).".count) } ?? value.key, value.value, value.origin)
+            Self.show(pool.map { "  " + value.key.dropFirst("pools.\($0).".count) } ?? value.key, value.value, value.origin, width)
         }
     }
 
     private static let keyWidth = 34
     private static let valueWidth = 20
 
-    /// Key, value and origin in columns; what does not fit into 80 stands on lines of its own.
-    private static func show(_ key: String, _ value: String, _ origin: String) {
-        let line = Format.pad(key, keyWidth) + Format.pad(value.isEmpty ? "-" : value, valueWidth) + origin
-        if line.count <= 80 { return Output.line(line) }
-        Output.line(keyWidth + value.count <= 80 ? Format.pad(key, keyWidth) + value : key + "\n    " + value)
-        Output.line(String(repeating: " ", count: max(4, min(keyWidth, 80 - origin.count))) + origin)
+    /// Key, value and origin in columns; what does not fit stands on lines of its own.
+    private static func show(_ key: String, _ value: String, _ origin: String, _ width: Int) {
+        let value = value.isEmpty ? "-" : value
+        let line = Format.pad(key, keyWidth) + Format.pad(value, valueWidth) + origin
+        if line.count <= width { return Output.line(line) }
+        Output.line(keyWidth + value.count <= width ? Format.pad(key, keyWidth) + value : key + "\n    " + value)
+        Output.line(String(repeating: " ", count: max(4, min(keyWidth, width - origin.count))) + origin)
     }
 
     static func message(_ loaded: LoadedConfiguration) -> Poold_V1_EffectiveConfiguration {

@@ -25,7 +25,7 @@ SHOWN = {
     ("config", "show", "--running"): {"configuration": "EffectiveConfiguration"}, ("cancel", "some_name:1.1"): {"cancel": "Done"}, ("kill", "some_name", "1234567"): {"kill": "Done"}, ("resume", "some_name"): {"resume": "Done"},
 }
 #: those whose tables must fit; the others print what a worker or poold said as it is
-TABLES = [c for c in SHOWN if c[0] in ("status", "pools", "workers", "stats", "calls", "sessions", "post-mortem", "quarantine", "reload", "warm") and "--full" not in c]
+TABLES = [c for c in SHOWN if c[0] in ("status", "pools", "workers", "stats", "calls", "sessions", "post-mortem", "quarantine", "reload", "warm", "config") and "--full" not in c]
 
 
 def run(*arguments, **environment):

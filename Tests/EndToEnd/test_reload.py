@@ -1,6 +1,7 @@
 """Another configuration while calls run: all of it or nothing, and no call is lost."""
 import json
 import os
+import resource
 import signal
 import threading
 import time
@@ -22,6 +23,23 @@ def {name}(value=None):
 def nap(seconds=0.01):
     time.sleep(seconds)
     return os.getpid()
+"""
+
+LOUD = """
+import threading, time
+from poold import worker
+
+@worker.setup
+def flood():
+    def run():
+        while True:
+            print("a line of the flood")
+            time.sleep(0.005)
+    threading.Thread(target=run, daemon=True).start()
+
+@worker.method
+def nothing():
+    pass
 """
 
 
@@ -271,6 +289,55 @@ def test_many_reloads_at_once(site):
     site.reload()
     wait_for(lambda: len(poold.children()) == 3, 40, "guard, template and one worker")
     wait_for(lambda: poold.descriptors() <= descriptors + 2, 10, "closed descriptors")
+
+
+def test_reloads_for_which_no_thread_can_be_made_are_refused(site):
+    """Also those that wait behind one that is under way."""
+    site.module("text")
+    site.configure({"text": {"workers": 1}})
+    poold = site.start()
+    wait_for(lambda: poold.workers("text"), 20, "a worker")
+    site.configure({"text": {"workers": 2}})
+    with open(f"/proc/{poold.pid}/statm") as statm:
+        size = int(statm.read().split()[0]) * resource.getpagesize()
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    # Room for what poold itself allocates, and none for the stack of a thread.
+    resource.prlimit(poold.pid, resource.RLIMIT_AS, (size + (4 << 20), resource.RLIM_INFINITY))
+    try:
+        answers = [site.reload() for _ in range(3)]
+        os.kill(poold.pid, signal.SIGHUP)
+        with poold.client() as client:
+            assert call(client, "text.greet") == [1, 1]
+    finally:
+        resource.prlimit(poold.pid, resource.RLIMIT_AS, unlimited)
+    assert all("no thread could be made" in answer["errors"][0] for answer in answers), answers
+    assert poold.log().count("configuration is not reloaded") == 4
+    assert "errors" not in site.reload() or site.reload()["errors"] == []
+    wait_for(lambda: len(poold.workers("text")) == 2, 15, "two workers")
+
+
+def test_a_limit_on_output_holds_for_a_worker_that_floods_now(site):
+    site.module("text")
+    (site.folder / "loud.py").write_text(LOUD)
+    site.configure({"loud": {"workers": 1}}, log="{ worker_lines_per_second: 5 }")
+    poold = site.start()
+
+    def lines():
+        return poold.log().count("a line of the flood")
+
+    wait_for(lambda: lines() >= 50, 20, "the first lines, ten seconds' worth")
+    began, before = time.monotonic(), lines()
+    time.sleep(1.5)
+    assert lines() - before <= 5 * (time.monotonic() - began) + 2
+    site.configure({"loud": {"workers": 1}}, log="{ worker_lines_per_second: 0 }")
+    assert [c["effect"] for c in site.reload()["changes"]] == ["live"]
+    before = lines()
+    wait_for(lambda: lines() - before > 100, 10, "every line")
+    assert " lines suppressed, more than 5 a second" in poold.log() and "more than 0 a second" not in poold.log()
+    site.configure({"loud": {"workers": 1}}, log="{ worker_lines_per_second: 1 }")
+    site.reload()
+    time.sleep(0.5)
+    wait_for(lambda: (before := lines(), time.sleep(1))[0] + 3 >= lines(), 20, "few lines again")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes another user: needs root")

@@ -6,11 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 from conftest import BIN, WORKERS, alive, wait_for
+from messages import OPERATIONS
 
+from poold import _wire
 from poold.client import Client, PooldError
 
 
@@ -306,3 +309,34 @@ def test_a_stepping_clock_changes_nothing(manager, tmp_path):
     assert len(hours) >= 2, "the log did see the steps"
     one.process.terminate()
     assert one.process.wait(20) == 0
+
+
+def test_a_sighup_that_is_refused_is_answered_all_the_same(manager, tmp_path):
+    """systemd waits after `RELOADING=1` for `READY=1`, and after a SIGHUP for both."""
+    pools = "\n".join(f"  p{number}: {{ module: {WORKERS}/basic.py, workers: 0, template: false }}" for number in range(60))
+    (tmp_path / "poold.yaml").write_text(f"pools:\n{pools}\n")
+    one = manager(options=["--config", str(tmp_path / "poold.yaml")])
+    one.wait("READY=1")
+    # So many that the places are full all the while.
+    count = 1500
+    dry_runs = b"".join(_wire.frame(_wire.CONTROL, b"\x08\x01", code=OPERATIONS["reload"], id=number + 1) for number in range(count))
+    for _ in range(20):
+        before = len(one.read())
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(20)
+            control.connect(one.socket + ".control")
+            sender = threading.Thread(target=control.sendall, args=(dry_runs,))
+            sender.start()
+            stream = control.makefile("rb")
+            for number in range(count):
+                length, *_ = _wire.HEADER.unpack(stream.read(_wire.HEADER_SIZE))
+                stream.read(length - _wire.EMPTY)
+                if number == 100:
+                    os.kill(one.process.pid, signal.SIGHUP)
+            sender.join()
+        one.wait("RELOADING=1", after=before)
+        one.wait("READY=1", after=before)
+        if "16 reloads wait already" in one.log():
+            break
+    text = [line for line in one.log().splitlines() if "configuration is not reloaded" in line]
+    assert text and "16 reloads wait already; try again later" in text[0], one.log()

@@ -17,6 +17,8 @@ struct OutputCapture {
     private var allowance: Double
     private var refilled: UInt64 = 0
     private(set) var suppressed = 0
+    /// The limit by which they were: it may be another by the time they are told.
+    private var suppressedAbove = 0
 
     init(descriptor: Int32, stream: String, linesPerSecond: Int) {
         rate = Double(linesPerSecond)
@@ -49,9 +51,13 @@ struct OutputCapture {
     mutating func finish(now: UInt64, sink: (String) -> Void) {
         if !line.isEmpty { emit(now: now, sink: sink) }
         if suppressed > 0 {
-            sink("\(suppressed) lines suppressed, more than \(Int(rate)) a second")
-            suppressed = 0
+            tellSuppressed(sink)
         }
+    }
+
+    private mutating func tellSuppressed(_ sink: (String) -> Void) {
+        sink("\(suppressed) lines suppressed, more than \(suppressedAbove) a second")
+        suppressed = 0
     }
 
     private mutating func emit(now: UInt64, sink: (String) -> Void) {
@@ -66,11 +72,11 @@ struct OutputCapture {
         refilled = now
         guard allowance >= 1 || rate == 0 else {
             suppressed += 1
+            suppressedAbove = Int(rate)
             return
         }
         if suppressed > 0 {
-            sink("\(suppressed) lines suppressed, more than \(Int(rate)) a second")
-            suppressed = 0
+            tellSuppressed(sink)
         }
         if rate > 0 { allowance -= 1 }
         // Control characters would let a worker write what it likes to a terminal.

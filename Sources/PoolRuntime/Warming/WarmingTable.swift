@@ -55,8 +55,9 @@ struct WarmingTable {
     /// Bytes of a worker's answer that are looked at, and of each text in it that are kept.
     static let maximumAnswer = 1 << 20
     static let maximumText = 8192
-    /// Bytes of the texts of all workers of a job; of those beyond it only the state is kept.
+    /// Bytes of the texts of all workers of a job; of those beyond it only the state is kept, and the beginning of the problem.
     static let maximumJobText = 4 << 20
+    static let shortText = 256
     /// As many as a configuration may have.
     static let maximumCommands = 256
 
@@ -114,8 +115,11 @@ struct WarmingTable {
     }
 
     private mutating func end(_ place: Int, _ at: Int, _ state: WarmingState, _ problem: String) {
+        let room = max(Self.shortText, Self.maximumJobText - jobs[place].textBytes)
+        let kept = problem.utf8.count <= room ? problem : String(decoding: problem.utf8.prefix(room), as: UTF8.self)
+        jobs[place].textBytes += kept.utf8.count
         jobs[place].entries[at].state = state
-        jobs[place].entries[at].problem = problem
+        jobs[place].entries[at].problem = kept
         isDue = true
     }
 }
