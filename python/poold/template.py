@@ -75,13 +75,11 @@ class _Intermediate:
     def __init__(self, poold: int) -> None:
         self.poold = poold
         self.pid = 0
-        self.is_spent = False
 
     def make_ready(self) -> None:
         """Forks it, where none waits already. Raises OSError."""
-        if self.pid and not self.is_spent:
+        if self.pid:
             return
-        self.end()
         # What was printed and not yet written would be written by each fork once more.
         sys.stdout.flush()
         sys.stderr.flush()
@@ -99,7 +97,7 @@ class _Intermediate:
             finally:
                 os._exit(0)
         theirs.close()
-        self.pid, self.control, self.is_spent = pid, ours, False
+        self.pid, self.control = pid, ours
 
     def end(self) -> None:
         """Waits for its end, which has come or comes with the closing of its socket."""
@@ -116,14 +114,15 @@ class _Intermediate:
                 socket.send_fds(self.control, [order], descriptors)
                 break
             except ConnectionError:
-                self.is_spent = True  # killed while it waited, for want of memory perhaps
+                self.end()  # killed while it waited, for want of memory perhaps
         else:
             raise OSError("the fork's intermediate process died before it was asked, twice")
-        self.is_spent = True
         try:
             answer = self.control.recv(512)
         except ConnectionError:
             answer = b""
+        # Before poold is told the pid: it asks at once whether the worker is its child.
+        self.end()
         if len(answer) != 4:
             raise OSError(answer[1:].decode("utf-8", "replace") or "the fork's intermediate process died")
         return int(struct.unpack(">I", answer)[0])

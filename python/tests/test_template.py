@@ -106,6 +106,19 @@ def test_nothing_of_the_import_leaks_into_a_fork():
         assert template.log() == "once only"
 
 
+def test_the_worker_is_poolds_child_when_poold_is_told(tmp_path):
+    """Also where the intermediate process takes its time to end, with much memory to give back."""
+    path = tmp_path / "large.py"
+    path.write_text("from poold import worker\nballast = bytearray(b'x' * (200 << 20))\n\n"
+                    "@worker.method\ndef nothing():\n    pass\n")
+    with Template(str(path)) as template:
+        for _ in range(10):
+            with Worker(template=template) as one:
+                assert parent_of(one.pid) == os.getpid()
+                one.ready()
+                assert one.end() == 0
+
+
 def intermediate_of(template):
     """The process that waits between the template and its next worker."""
     with open(f"/proc/{template.pid}/task/{template.pid}/children") as children:
