@@ -15,7 +15,8 @@ run: build $(VENV)/.done
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" exec $(BIN)/poold
 
 build: setup
-	@mkdir -p $(STATIC) && ln -sf "$$(cc -print-file-name=libstdc++.a)" $(STATIC)/libstdc++.a
+	@mkdir -p $(STATIC) && rm -f $(STATIC)/libstdc++.a
+	@archive="$$(gcc -print-file-name=libstdc++.a)"; [[ $$archive != /* ]] || ln -s "$$archive" $(STATIC)/libstdc++.a
 	swift build $(RELEASE) --product poold
 	swift build $(RELEASE) --product poolctl
 	swift build $(RELEASE) --product poolbench

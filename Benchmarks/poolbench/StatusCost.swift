@@ -40,7 +40,10 @@ struct StatusCost: ParsableCommand {
         let direct = try timesOfOperation(server, control)
         let command = try timesOfCommand(poolctl, server)
         let shares = [
-            try share(of: "`poolctl status`", server, every) { _ = Self.run([poolctl, "status", "--socket", server.socket]) },
+            try share(of: "`poolctl status`", server, every) {
+                let status = Self.run([poolctl, "status", "--socket", server.socket])
+                guard status == 0 else { throw LoadError(description: "poolctl status ended with \(status)") }
+            },
             try share(of: "OPERATION_STATUS", server, operationEvery, asking(control)),
         ]
 
@@ -139,14 +142,14 @@ struct StatusCost: ParsableCommand {
         return StatusTimes(times)
     }
 
-    private func asking(_ control: String) throws -> () -> Void {
+    private func asking(_ control: String) throws -> () throws -> Void {
         let connection = try PoolConnection(path: control, greets: false)
-        return { _ = try? connection.control(UInt16(Poold_V1_Operation.status.rawValue), []) }
+        return { _ = try connection.control(UInt16(Poold_V1_Operation.status.rawValue), []) }
     }
 
     /// One load that is never interrupted; each interval has two slices, and by chance one of the two begins with a status. What drifts
     /// slower than an interval strikes both.
-    private func share(of what: String, _ server: Server, _ interval: Int, _ ask: () -> Void) throws -> StatusShare {
+    private func share(of what: String, _ server: Server, _ interval: Int, _ ask: () throws -> Void) throws -> StatusShare {
         let slice = UInt64(interval) * 500_000
         var load = load(server, Double(pairs) * Double(interval) / 1000)
         load.begin = cpoold_now() + 1_000_000_000
@@ -157,9 +160,10 @@ struct StatusCost: ParsableCommand {
         for pair in 0..<pairs where background.isRunning {
             let index = 2 * pair + Int.random(in: 0...1, using: &chance)
             let time = load.begin + UInt64(index) * slice
-            // A status that took longer than its slice has the next one late, which then counts as it is.
             while case let now = cpoold_now(), now < time { usleep(UInt32(min(time - now, 20_000_000) / 1000) + 1) }
-            ask()
+            try ask()
+            // What it costs beyond its slice would be counted for the other one.
+            guard cpoold_now() < time + slice else { throw LoadError(description: "a status took longer than half of \(interval) ms; take a longer interval") }
             chosen.append(index)
         }
         let result = try background.wait()

@@ -105,6 +105,10 @@ int cpoold_reap_measured(pid_t pid, int *status, uint64_t *maximum_resident) {
     *maximum_resident = (uint64_t)usage.ru_maxrss * 1024;
     return 0;
 }
+bool cpoold_has_exited(pid_t pid) {
+    siginfo_t info = {0};
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
+}
 bool cpoold_is_child(pid_t pid) {
     siginfo_t info = {0};
     return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;

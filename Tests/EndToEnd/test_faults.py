@@ -331,3 +331,38 @@ def test_no_descriptors_for_workers(poold):
         wait_for(lambda: len(one.workers("basic")) == 12 and len(one.workers("misbehaves")) == 12, 20, "all workers once there are descriptors")
         counters = [one.pool(name)["counters"] for name in ("basic", "misbehaves")]
         assert [int(c["results"]) for c in counters] == [201, 200]
+
+
+DETACHES = """
+import os, time
+from poold import worker
+
+@worker.method
+def detach():
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(0.5)
+        os._exit(0)
+"""
+
+
+def test_an_orphan_that_is_kept_hides_no_death(poold, tmp_path):
+    """While the birth of a worker is not reported, an unknown process that ended is not reaped: it may be that worker."""
+    (tmp_path / "detaches.py").write_text(DETACHES)
+    one = poold(("detaches", tmp_path / "detaches.py"), "basic", workers=1)
+    wait_for(lambda: one.workers("detaches") and one.workers("basic"), 20, "the workers")
+    stopped = one.pool("basic")["templatePid"]
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        os.kill(one.workers("basic")[0]["pid"], signal.SIGKILL)
+        with one.client() as client:
+            client.call("detaches.detach")
+        first = one.workers("detaches")[0]["pid"]
+        os.kill(first, signal.SIGKILL)
+        second = wait_for(lambda: [w["pid"] for w in one.workers("detaches") if w["pid"] not in (0, first)], 10, "its successor")[0]
+        time.sleep(0.8)  # the orphan has ended
+        os.kill(second, signal.SIGKILL)
+        wait_for(lambda: any("worker ended" in line and f"pid={second} " in line for line in one.log().splitlines()), 8, "its death to be seen")
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    wait_for(lambda: one.workers("basic"), 20, "the worker of the template that was stopped")

@@ -302,7 +302,7 @@ def test_reloads_for_which_no_thread_can_be_made_are_refused(site):
         size = int(statm.read().split()[0]) * resource.getpagesize()
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     # Room for what poold itself allocates, and none for the stack of a thread.
-    resource.prlimit(poold.pid, resource.RLIMIT_AS, (size + (4 << 20), resource.RLIM_INFINITY))
+    resource.prlimit(poold.pid, resource.RLIMIT_AS, (size + (3 << 19), resource.RLIM_INFINITY))
     try:
         answers = [site.reload() for _ in range(3)]
         os.kill(poold.pid, signal.SIGHUP)

@@ -101,10 +101,13 @@ class _Intermediate:
 
     def end(self) -> None:
         """Waits for its end, which has come or comes with the closing of its socket."""
-        if self.pid:
+        pid, self.pid = self.pid, 0
+        if pid:
             self.control.close()
-            os.waitpid(self.pid, 0)
-            self.pid = 0
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                pass  # the application's handler of SIGCHLD was quicker
 
     def fork_worker(self, order: bytes, descriptors: Sequence[int]) -> int:
         """Has it fork a worker; returns the worker's pid. Raises OSError."""
@@ -136,6 +139,8 @@ class _Intermediate:
         if not order:
             return  # the template has ended
         try:
+            if len(descriptors) != _DESCRIPTORS:
+                raise OSError(f"{len(descriptors)} of {_DESCRIPTORS} descriptors arrived: is the limit on open files too low?")
             slot, generation = _ORDER.unpack(order)
             worker = os.fork()
             if worker == 0:
@@ -153,6 +158,8 @@ def _prepare(module: str) -> None:
     _process.set_name("poold-template")
     _serve.line_buffer_output()
     _registry.load(module)
+    # The processes between this one and its workers are waited for here, whatever the application has in mind with its own.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     running = _process.other_threads()
     if running:
         raise RuntimeError(

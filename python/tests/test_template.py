@@ -119,6 +119,18 @@ def test_the_worker_is_poolds_child_when_poold_is_told(tmp_path):
                 assert one.end() == 0
 
 
+@pytest.mark.parametrize("handler", ["signal.SIG_IGN", "reap"])
+def test_an_application_that_reaps_every_child_takes_no_worker_away(tmp_path, handler):
+    path = tmp_path / "reaper.py"
+    path.write_text("import os, signal\nfrom poold import worker\n\ndef reap(*_):\n    try:\n        while os.waitpid(-1, os.WNOHANG)[0]: pass\n"
+                    f"    except ChildProcessError: pass\n\nsignal.signal(signal.SIGCHLD, {handler})\n\n@worker.method\ndef nothing():\n    pass\n")
+    with Template(str(path)) as template:
+        for _ in range(20):
+            with Worker(template=template) as one:
+                one.ready()
+                assert one.end() == 0
+
+
 def intermediate_of(template):
     """The process that waits between the template and its next worker."""
     with open(f"/proc/{template.pid}/task/{template.pid}/children") as children:

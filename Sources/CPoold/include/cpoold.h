@@ -46,6 +46,8 @@ int cpoold_reap(pid_t pid, int *status);
 int cpoold_reap_measured(pid_t pid, int *status, uint64_t *maximum_resident);
 // Whether pid is a child of this process (also a zombie).
 bool cpoold_is_child(pid_t pid);
+/* A child that has ended and is not reaped. */
+bool cpoold_has_exited(pid_t pid);
 void cpoold_become_subreaper(void);
 
 // ---- what the kernel offers, tried for real, for `poolctl doctor`: 0 or an errno

@@ -205,21 +205,27 @@ extension Shell {
         while true {
             let pid = cpoold_peek_exited()
             guard pid > 0 else { return }
-            switch children[pid] {
-            case .worker(let pool, let worker): workerExited(pool, worker, pid)
-            case .template(let pool): templateExited(pool, pid)
-            case nil:
-                if pid == guardProcess {
-                    replaceGuard()
-                    continue
-                }
-                // It may be one whose birth was not reported yet.
-                if !orders.isEmpty || pendingForks > 0 { return }
-                var status: Int32 = 0
-                _ = cpoold_reap(pid, &status)
-                orphansReaped += 1
+            if knownChildExited(pid) { continue }
+            // It may be one whose birth was not reported yet. While it is kept it hides those that ended after it.
+            if !orders.isEmpty || pendingForks > 0 {
+                for known in Array(children.keys) + [guardProcess] where known > 0 && cpoold_has_exited(known) { _ = knownChildExited(known) }
+                return
             }
+            var status: Int32 = 0
+            _ = cpoold_reap(pid, &status)
+            orphansReaped += 1
         }
+    }
+
+    private mutating func knownChildExited(_ pid: Int32) -> Bool {
+        switch children[pid] {
+        case .worker(let pool, let worker): workerExited(pool, worker, pid)
+        case .template(let pool): templateExited(pool, pid)
+        case nil:
+            guard pid == guardProcess else { return false }
+            replaceGuard()
+        }
+        return true
     }
 
     /// Somebody killed the guard: a new one learns of every group. One that dies at once is not tried again.
