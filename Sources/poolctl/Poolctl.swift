@@ -35,9 +35,13 @@ struct Poolctl: ParsableCommand {
 
     static func main() {
         let arguments = Array(CommandLine.arguments.dropFirst())
-        explainTypo(arguments)
         var common: Common?
         do {
+            if let command = PlainStatus.read(arguments) {
+                common = command.common
+                return try command.run()
+            }
+            explainTypo(arguments)
             var command = try parseAsRoot(Scale.protectSigns(arguments))
             common = (command as? any Connecting)?.common
             try command.run()

@@ -94,6 +94,20 @@ def test_tables_fit_the_terminal(fake, command, columns):
     assert len(widest) <= columns, widest
 
 
+@pytest.mark.parametrize("words", [(), ("--all",), ("--json",), ("--json", "--all")], ids=" ".join)
+def test_a_plain_status_is_read_as_the_parser_reads_it(fake, words):
+    """`--control=PATH` is left to the parser, `--control PATH` is not."""
+    pools = [full("Pool", name="one", health="ready"), full("Pool", name="own", reserved=True)]
+    _, path = where = fake(status=encode("Status", **full("Status", pools=pools)))
+    answers = [run("status", *words, *where), run("status", *where, *words), run("status", *words, f"--control={path}")]
+    assert {(a.returncode, a.stdout, a.stderr) for a in answers} == {(0, answers[2].stdout, "")} and "one" in answers[2].stdout
+    assert on_terminal(60, "status", *words, *where) == on_terminal(60, "status", *words, f"--control={path}")
+    nobody = [run("status", *words, *form) for form in (("--socket", path), (f"--socket={path}",))]
+    assert {a.returncode for a in nobody} == {3} and len({(a.stdout, a.stderr) for a in nobody}) == 1 and path + ".control" in nobody[0].stdout + nobody[0].stderr
+    assert run("status", *words, "--socket", *where).returncode == 64 and run("status", *words, "--socket").returncode == 64
+    assert run("status", *words, "no_pool", *where).returncode == 8
+
+
 def test_a_long_name_is_cut_on_a_terminal_and_whole_in_a_pipe(fake):
     pools = [full("Pool", name=LONG, health="ready", failure="", circuit="closed", quarantined=0, workers=[full("Worker", phase="ready")]), full("Pool", name="b", failure="")]
     where = fake(status=encode("Status", **full("Status", pools=pools)))
