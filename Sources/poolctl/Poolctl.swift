@@ -37,9 +37,9 @@ struct Poolctl: ParsableCommand {
         let arguments = Array(CommandLine.arguments.dropFirst())
         var common: Common?
         do {
-            if let command = PlainStatus.read(arguments) {
-                common = command.common
-                return try command.run()
+            if let plain = PlainStatus(arguments) {
+                common = plain.common
+                return try plain.run()
             }
             explainTypo(arguments)
             var command = try parseAsRoot(Scale.protectSigns(arguments))

@@ -23,11 +23,15 @@ struct StatusCommand: Connecting {
         try watch.show(common) { style in
             var status = try common.status()
             status.pools = try filter.select(status)
-            return common.json ? try status.json() + "\n" : text(status, style)
+            return try Self.shown(status, all: all, common, style)
         }
     }
 
-    private func text(_ status: Poold_V1_Status, _ style: Style) -> String {
+    static func shown(_ status: Poold_V1_Status, all: Bool, _ common: Common, _ style: Style) throws -> String {
+        common.json ? try status.json() + "\n" : text(status, all: all, style)
+    }
+
+    private static func text(_ status: Poold_V1_Status, all: Bool, _ style: Style) -> String {
         let pools = status.pools.filter { all || !$0.reserved || $0.health == "unavailable" }
         var lines = [
             "poold \(status.version.version), pid \(status.version.pid), up \(Format.age(status.uptimeNanoseconds)), \(Format.count(Int(status.connections), "connection"))"
@@ -49,7 +53,7 @@ struct StatusCommand: Connecting {
         }
         lines += table.lines(style)
         if pools.isEmpty { lines += Format.wrap("no pool is configured; add one to the configuration and `poolctl reload`", style.width ?? 80) }
-        for pool in pools { lines += Self.problems(pool, style) }
+        for pool in pools { lines += problems(pool, style) }
         return lines.joined(separator: "\n") + "\n"
     }
 
