@@ -14,7 +14,8 @@ enum Exchange {
 /// The errors of an answer that does not come. `connection` promises that nothing was called or changed; where poold has the whole of a call
 /// or of an operation that changes something, nobody can promise that.
 extension PoolConnection {
-    private var mayHaveHappened: Bool { isSent && (exchange == .call || exchange == .change) }
+    private var doesSomething: Bool { exchange == .call || exchange == .change }
+    private var mayHaveHappened: Bool { isSent && doesSomething }
 
     /// What to look at before it is asked for again.
     private var advice: String {
@@ -26,7 +27,7 @@ extension PoolConnection {
     /// poold closed the connection.
     func closed() -> PoolError {
         guard mayHaveHappened else {
-            let when = isSent || exchange == .greeting ? "" : " before it had read the request: nothing was done"
+            let when = doesSomething ? " before it had read the request: nothing of it was done" : ""
             return .connection("poold at \(path) closed the connection\(when)")
         }
         let what = exchange == .call ? "the call may have run" : "what was asked for may have been done"
@@ -45,10 +46,9 @@ extension PoolConnection {
     func unread(_ sent: Int, of all: Int) -> PoolError {
         // Half a frame went: nothing else may follow it.
         shutdown(descriptor, Int32(SHUT_RDWR))
-        let message =
+        return .connection(
             "poold at \(path) took no more than \(sent) of \(all) bytes\(Self.within(answerLimit)); nothing was done. It is overloaded or stopped "
-            + "(see its log)"
-        return exchange == .greeting ? .connection(message) : PoolError(status: "timeout", message: message)
+                + "(see its log)")
     }
 
     /// What came is no answer of poold's.

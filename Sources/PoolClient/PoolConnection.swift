@@ -51,7 +51,9 @@ public final class PoolConnection {
             let reason: String
             switch error {
             case ENOENT: reason = "there is no such socket; is poold running?"
-            case ECONNREFUSED: reason = "nobody listens there: poold has died; start it again"
+            case ECONNREFUSED:
+                reason = Self.stranger(path).map { "\($0) is there, no socket; \(Self.rename)" } ?? "nobody listens there: poold has died; start it again"
+            case ENOTDIR: reason = "a part of that path is no folder; \(Self.rename)"
             case EACCES, EPERM:
                 throw PoolError(status: "permission_denied", message: "no permission to use \(path)\(Self.owner(path)); run as its owner or join its group")
             case EAGAIN: reason = "it did not take the connection\(Self.within(answerLimit)); it is overloaded or stopped (see its log), or wait longer"
@@ -80,6 +82,20 @@ public final class PoolConnection {
         for method in welcome.methods { methods[method.name] = method }
     }
 
+    private static let rename = "give the path of the socket on which poold listens"
+
+    /// What is there instead of a socket.
+    private static func stranger(_ path: String) -> String? {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return nil }
+        switch status.st_mode & S_IFMT {
+        case S_IFSOCK: return nil
+        case S_IFDIR: return "a folder"
+        case S_IFREG: return "a file"
+        default: return "a device or pipe"
+        }
+    }
+
     /// Whose a socket is, for a message.
     private static func owner(_ path: String) -> String {
         var status = stat()
@@ -99,9 +115,9 @@ public final class PoolConnection {
     /// Calls `pool.method` with a body in its codec; returns the result's bytes and the nanoseconds that it ran.
     ///
     /// Errors: any status of PROTOCOL.md, section 6, `worker_lost` also if poold goes away and `timeout` if it does not answer (the call may
-    /// have run); `connection` if it was gone before it had the call.
+    /// have run); `connection` if it was gone before it had the call, or did not take all of it.
     public func call(_ method: String, body: [UInt8], options: CallOptions = CallOptions()) throws(PoolError) -> (body: [UInt8], ranNanoseconds: UInt64) {
-        guard method.utf8.count <= 255 else { throw .connection("a method's name may have 255 bytes") }
+        guard method.utf8.count <= 255 else { throw PoolError(status: "bad_arguments", message: "a method's name may have 255 bytes") }
         let id = nextID
         nextID += 1
         var flags = FrameFlags.end | FrameFlags.named | options.priority.rawValue << FrameFlags.priorityShift

@@ -125,6 +125,11 @@ package struct LogConfiguration: Sendable, Equatable {
     package init() {}
 }
 
+extension Configuration {
+    /// The name of the pool of poold's own that feeds the watchdog.
+    package static let canaryPool = "poold-canary"
+}
+
 /// Whether a reserved worker answers a call before the watchdog is fed.
 package enum CanaryMode: String, Sendable, CaseIterable {
     /// Where systemd watches.

@@ -35,40 +35,44 @@ extension ConfigurationLoader {
         }
     }
 
+    /// Values that go together. One that was refused is not there to compare with: what was wrong with it is told already.
     private mutating func check(_ draft: PoolDraft) {
         let policy = draft.pool.policy
-        let prefix = "pools.\(draft.pool.name)."
-        func place(_ keys: String...) -> Place { keys.lazy.compactMap { draft.origins[$0] }.first ?? draft.place }
-        if draft.origins["module"] == nil && draft.pool.module.isEmpty {
+        let whole = "pools.\(draft.pool.name)"
+        let prefix = whole + "."
+        let refused = Set(context.problems.problems.map(\.key))
+        func isRefused(_ key: String) -> Bool { refused.contains(prefix + key) || refused.contains(whole) || refused.contains("defaults." + key) }
+        func compare(_ key: String, _ other: String, _ isRight: Bool, found: String, allowed: String, hint: String = "") {
+            guard !isRight, !isRefused(key), !isRefused(other) else { return }
+            let place = draft.origins[key] ?? draft.origins[other] ?? draft.place
+            context.problems.add(place, prefix + key, found: found, allowed: allowed, hint: hint)
+        }
+        if draft.pool.name == Configuration.canaryPool && configuration.canary != .off {
+            context.problems.add(
+                draft.place, "pools", found: "the name \(draft.pool.name)", allowed: "another: it is poold's own while it has a canary",
+                hint: "rename the pool, or set daemon.canary to off")
+        }
+        if draft.origins["module"] == nil && draft.pool.module.isEmpty && !isRefused("module") {
             context.problems.add(draft.place, prefix + "module", found: "no module", allowed: "a dotted Python module or a path to a .py file")
         }
-        if policy.workers < policy.minimumWorkers {
-            context.problems.add(
-                place("workers", "min_workers"), prefix + "workers", found: "\(policy.workers)", allowed: "at least min_workers, \(policy.minimumWorkers)")
-        }
-        if policy.workers > policy.maximumWorkers {
-            context.problems.add(
-                place("workers", "max_workers"), prefix + "workers", found: "\(policy.workers)", allowed: "at most max_workers, \(policy.maximumWorkers)")
-        }
-        if policy.minimumWorkers > policy.maximumWorkers {
-            context.problems.add(
-                place("min_workers", "max_workers"), prefix + "min_workers", found: "\(policy.minimumWorkers)",
-                allowed: "at most max_workers, \(policy.maximumWorkers)")
-        }
-        if policy.defaultBudget > policy.maximumBudget {
-            context.problems.add(
-                place("budget.default", "budget.max"), prefix + "budget.default", found: SpanText.text(policy.defaultBudget),
-                allowed: "at most budget.max, \(SpanText.text(policy.maximumBudget))")
-        }
-        if policy.backOffBase > policy.backOffMaximum {
-            context.problems.add(
-                place("backoff.base", "backoff.max"), prefix + "backoff.base", found: SpanText.text(policy.backOffBase),
-                allowed: "at most backoff.max, \(SpanText.text(policy.backOffMaximum))")
-        }
-        if policy.affinity == .require && policy.sessionTimeToLive == 0 {
-            context.problems.add(
-                place("sessions.time_to_live", "sessions.affinity"), prefix + "sessions.time_to_live", found: "0s, never, with sessions.affinity require",
-                allowed: "more than 0s with it", hint: "sessions whose callers are gone would fill max_sessions for ever")
-        }
+        compare(
+            "workers", "min_workers", policy.workers >= policy.minimumWorkers, found: "\(policy.workers)",
+            allowed: "at least min_workers, \(policy.minimumWorkers)")
+        compare(
+            "workers", "max_workers", policy.workers <= policy.maximumWorkers, found: "\(policy.workers)",
+            allowed: "at most max_workers, \(policy.maximumWorkers)")
+        compare(
+            "min_workers", "max_workers", policy.minimumWorkers <= policy.maximumWorkers, found: "\(policy.minimumWorkers)",
+            allowed: "at most max_workers, \(policy.maximumWorkers)")
+        compare(
+            "budget.default", "budget.max", policy.defaultBudget <= policy.maximumBudget, found: SpanText.text(policy.defaultBudget),
+            allowed: "at most budget.max, \(SpanText.text(policy.maximumBudget))")
+        compare(
+            "backoff.base", "backoff.max", policy.backOffBase <= policy.backOffMaximum, found: SpanText.text(policy.backOffBase),
+            allowed: "at most backoff.max, \(SpanText.text(policy.backOffMaximum))")
+        compare(
+            "sessions.time_to_live", "sessions.affinity", policy.affinity != .require || policy.sessionTimeToLive > 0,
+            found: "0s, never, with sessions.affinity require", allowed: "more than 0s with it",
+            hint: "sessions whose callers are gone would fill max_sessions for ever")
     }
 }

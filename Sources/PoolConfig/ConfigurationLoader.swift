@@ -57,14 +57,14 @@ struct ConfigurationLoader {
     // MARK: - Files
 
     /// The mapping at the root of a file; nil: there is none, and that was said.
-    private mutating func entries(_ file: String) -> [YAMLNode.Entry]? {
+    private mutating func entries(_ file: String, section: [String] = []) -> [YAMLNode.Entry]? {
         switch TextFile.read(file) {
         case .failure(let problem):
             context.problems.add(problem.place, found: problem.found, allowed: problem.allowed, hint: problem.hint)
             return nil
         case .success(let text):
             let before = context.problems.problems.count
-            guard let root = YAMLReader.read(text, file: file, problems: &context.problems) else {
+            guard let root = YAMLReader.read(text, file: file, section: section, problems: &context.problems) else {
                 if context.problems.problems.count == before {
                     context.problems.add(Place(file: file), found: "an empty file", allowed: "a mapping, like `pools: {text: {module: text.py}}`")
                 }
@@ -114,7 +114,15 @@ struct ConfigurationLoader {
                 return context.problems.add(Place(file: folder), found: "\(names.count) files", allowed: "at most \(Self.maximumPoolFiles)")
             }
             for name in names {
-                for entry in entries("\(folder)/\(name)") ?? [] { named.append((entry, "pools.")) }
+                for entry in entries("\(folder)/\(name)", section: ["pools"]) ?? [] {
+                    if entry.key == "pools", case .mapping(let inner) = entry.value.content, !inner.contains(where: { $0.key == "module" }) {
+                        context.problems.add(
+                            entry.keyPlace, "pools", found: "the key pools", allowed: "names of pools",
+                            hint: "a file in pools.d is the mapping under `pools`: leave this line out")
+                        continue
+                    }
+                    named.append((entry, "pools."))
+                }
             }
         }
     }
@@ -146,6 +154,7 @@ struct ConfigurationLoader {
         guard Self.isName(entry.key) else {
             return context.problems.add(entry.keyPlace, "pools", found: "the name \(quoted(entry.key))", allowed: "1 to 64 letters, digits, - and _")
         }
+        if case .refused = entry.value.content { return }
         if let first = drafts.first(where: { $0.pool.name == entry.key }) {
             return context.problems.add(
                 entry.keyPlace, key, found: "the pool a second time", allowed: "each pool once", hint: "the first is at \(first.place.text)")

@@ -207,7 +207,7 @@ package nonisolated struct Poold_V1_Status: Sendable {
 
   package var pools: [Poold_V1_Pool] = []
 
-  /// What systemd is told: one line for an operator.
+  /// What systemd is told, less what cannot start: one line for an operator.
   package var summary: String = String()
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()

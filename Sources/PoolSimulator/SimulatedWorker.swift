@@ -59,6 +59,8 @@ struct SimulatedWorker {
 
     // The model.
     var phase = WorkerPhase.empty
+    /// Why it is in this phase.
+    var cause = WorkerCause.wanted
     var since: UInt64 = 0
     /// How long it may be in this phase, under the policy that it was entered with.
     var phaseLimit = UInt64.max

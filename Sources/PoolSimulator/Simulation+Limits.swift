@@ -17,6 +17,12 @@ extension Simulation {
         case .shutdownNow:
             isEnding = true
             for serial in living where calls[serial].place == .waiting { throw fail("\(calls[serial].id) still waits after shutdownNow") }
+            for slot in workers.indices {
+                switch workers[slot].phase {
+                case .empty, .spawning, .killing: continue
+                case .starting, .ready, .draining, .terminating: throw fail("\(id(slot)) is \(workers[slot].phase) after shutdownNow")
+                }
+            }
         case .workerSpawned, .workerSpawnFailed, .workerReady, .workerSetupFailed, .workerReplied, .workerPonged, .workerBroken, .workerClosed, .workerExited,
             .workerRevoked, .workerMeasured, .callBlamed, .scale, .recycle, .recycleAll, .kill, .drain, .resume, .shutdown, .clearQuarantine:
             break

@@ -56,11 +56,13 @@ extension Simulation {
         }
     }
 
-    mutating func tallyPhase(from old: WorkerPhase, to phase: WorkerPhase, _ cause: WorkerCause) {
+    mutating func tallyPhase(from old: WorkerPhase, because before: WorkerCause, to phase: WorkerPhase, _ cause: WorkerCause) {
         switch phase {
         case .spawning, .ready: tally.causes[Int(cause.rawValue)] += 1
         case .starting: return
-        case .draining, .terminating, .killing: tally.causes[Int(cause.ofDeparture.rawValue)] += 1
+        case .draining, .terminating, .killing:
+            let isOnItsWay = old == .draining || old == .terminating
+            if !isOnItsWay || cause != before { tally.causes[Int(cause.ofDeparture.rawValue)] += 1 }
         case .empty:
             switch old {
             case .spawning, .starting, .ready: tally.causes[Int(cause.ofDeparture.rawValue)] += 1

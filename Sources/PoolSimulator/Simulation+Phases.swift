@@ -56,7 +56,7 @@ extension Simulation {
         let slot = Int(worker.slot)
         guard slot < workers.count else { throw fail("\(worker) in slot \(slot) of \(workers.count)") }
         if phase == .spawning {
-            tallyPhase(from: .empty, to: phase, cause)
+            tallyPhase(from: .empty, because: .wanted, to: phase, cause)
             return try born(worker)
         }
         let old = workers[slot].phase
@@ -67,13 +67,14 @@ extension Simulation {
             if let tally = Tally(cause) { totals[tally] += 1 }
         }
         if phase == .draining, let tally = Tally(cause) { totals[tally] += 1 }
-        tallyPhase(from: old, to: phase, cause)
+        tallyPhase(from: old, because: workers[slot].cause, to: phase, cause)
         if phase == .killing { counters.kills += 1 }
         if phase == .starting { counters.spawned += 1 }
         if phase == .ready { failedStarts = 0 }
         if phase == .empty && workers[slot].life != .none { throw fail("\(worker) lives and its slot is said to be empty") }
         if phase == .ready && (workers[slot].life != .serving || workers[slot].isUnheard) { throw fail("\(worker) is not ready") }
         workers[slot].phase = phase
+        workers[slot].cause = cause
         workers[slot].since = told
         workers[slot].phaseLimit = limit(of: phase)
     }
@@ -126,6 +127,8 @@ extension Simulation {
         let wasFor = told - min(told, worker.since)
         let isRight: Bool
         switch cause {
+        case .hung where worker.phase == .terminating, .unhealthy where worker.phase == .terminating:
+            isRight = worker.cause == cause && wasFor >= worker.phaseLimit
         case .hung:
             isRight = worker.phase == .ready && hasHung(slot)
             if hangKills == 0 { firstHangKill = told }
@@ -137,7 +140,8 @@ extension Simulation {
         case .shutdown: isRight = isShuttingDown && (told >= shutdownAt || worker.phase == .starting)
         case .graceOver:
             switch worker.phase {
-            case .draining, .terminating: isRight = wasFor >= worker.phaseLimit
+            case .draining: isRight = wasFor >= worker.phaseLimit
+            case .terminating: isRight = wasFor >= worker.phaseLimit && worker.cause != .hung && worker.cause != .unhealthy
             case .empty, .spawning, .starting, .ready, .killing: isRight = false
             }
         case .startTimeout: isRight = worker.phase == .starting && wasFor >= worker.phaseLimit

@@ -16,7 +16,7 @@ struct Call: Connecting {
             EXAMPLES
               poolctl call text.summarize '{"text": "One. Two.", "sentences": 1}'
               poolctl call vectors.normalize --file vector.f32 > unit.f32
-              echo '[3]' | poolctl call text.count - --timeout 2s
+              echo '["tea, tea and cake"]' | poolctl call text.keywords - --timeout 2s
             """)
 
     @Argument(help: "pool.method", completion: Names.methods) var method: String
@@ -31,10 +31,13 @@ struct Call: Connecting {
 
     enum PriorityClass: String, ExpressibleByArgument, CaseIterable { case high, normal, low }
     static let largestBody = 1 << 30
+    static let longestName = 255
 
     func validate() throws {
         guard body == nil || file == nil else { throw ValidationError("give the body or --file, not both") }
         guard method.contains(".") else { throw ValidationError("\(method) must be POOL.METHOD; `poolctl methods` lists them") }
+        let length = method.utf8.count
+        guard length <= Self.longestName else { throw ValidationError("a method's name may have \(Self.longestName) bytes; this one has \(length)") }
     }
 
     func run() throws {
@@ -98,20 +101,25 @@ struct Call: Connecting {
         return Common.suggesting(error, name, among: names)
     }
 
-    static func read(_ path: String) throws -> [UInt8] {
+    static func read(_ path: String) throws(PoolError) -> [UInt8] {
         let descriptor = path == "-" ? 0 : open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw ValidationError("cannot read \(path): \(String(cString: strerror(errno)))") }
+        guard descriptor >= 0 else { throw unreadable(path) }
         defer { if descriptor > 0 { close(descriptor) } }
         var bytes: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 65_536)
         while true {
             let count = buffer.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress!, $0.count) }
             if count < 0 && errno == EINTR { continue }
-            if count < 0 { throw ValidationError("cannot read \(path): \(String(cString: strerror(errno)))") }
+            if count < 0 { throw unreadable(path) }
             if count == 0 { return bytes }
             bytes.append(contentsOf: buffer[0..<count])
-            guard bytes.count <= largestBody else { throw ValidationError("\(path) has more than 1 GiB") }
+            guard bytes.count <= largestBody else { throw PoolError(status: "wrong_usage", message: "\(path) has more than 1 GiB") }
         }
+    }
+
+    private static func unreadable(_ path: String) -> PoolError {
+        let name = path == "-" ? "standard input" : path
+        return PoolError(status: "wrong_usage", message: "cannot read \(name): \(String(cString: strerror(errno)))")
     }
 
     /// FNV-1a: the same name is the same session everywhere.

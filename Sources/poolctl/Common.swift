@@ -36,7 +36,9 @@ struct Common: ParsableArguments {
         help: ArgumentHelp("poold's control socket. Default: $POOLD_CONTROL, then the socket's path with .control.", valueName: "path"), completion: .file())
     var control: String?
 
-    @Option(help: ArgumentHelp("How long poold may take to answer. Default: 5s.", valueName: "span"))
+    @Option(
+        help: ArgumentHelp(
+            "How long poold may take to answer. Default: 5s; stack 15s; reload 30s; call, methods and ping 15s to connect.", valueName: "span"))
     var waitFor: Span?
 
     @Flag(help: "Machine-readable output, see docs/poolctl-json.md.")
@@ -106,7 +108,7 @@ struct Common: ParsableArguments {
     static func afterwards<Result>(_ look: () throws(PoolError) -> Result) throws(PoolError) -> Result {
         do throws(PoolError) { return try look() } catch {
             guard error.status == "connection" else { throw error }
-            throw PoolError(status: "worker_lost", message: "\(error.message); what was asked for was begun")
+            throw PoolError(status: "worker_lost", message: "\(error.message); what was asked for earlier was begun")
         }
     }
 

@@ -17,6 +17,7 @@ enum ExitStatus: Int32 {
     case notFound = 8
     case other = 9
     case noPermission = 10
+    case wrongUsage = 64
 
     static func of(_ error: PoolError) -> ExitStatus {
         switch error.status {
@@ -28,6 +29,7 @@ enum ExitStatus: Int32 {
         case "cancelled": return .cancelled
         case "no_such_pool", "no_such_method", "method_gone", "not_found": return .notFound
         case "permission_denied": return .noPermission
+        case "wrong_usage": return .wrongUsage
         default: return .other
         }
     }

@@ -34,6 +34,7 @@ struct Poolctl: ParsableCommand {
         ])
 
     static func main() {
+        occupyStandardStreams()
         let arguments = Array(CommandLine.arguments.dropFirst())
         var common: Common?
         do {
@@ -53,12 +54,23 @@ struct Poolctl: ParsableCommand {
         }
     }
 
-    /// An unknown command: the parser would only call it an unexpected argument.
+    /// The number of a closed one would go to the next thing that is opened, and the output into poold's socket. What stands there instead fails:
+    /// output is not lost, nor an empty body called, unnoticed.
+    private static func occupyStandardStreams() {
+        for descriptor: Int32 in 0...2 where fcntl(descriptor, F_GETFD) < 0 {
+            guard open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY) == descriptor else { Glibc.exit(ExitStatus.other.rawValue) }
+        }
+    }
+
+    /// An unknown command: the parser would only call it an unexpected argument, and `help` of it would be help of everything.
     private static func explainTypo(_ arguments: [String]) {
+        let isHelp = arguments.first == "help"
+        let command = isHelp ? "poolctl help" : "poolctl"
+        let words = arguments.dropFirst(isHelp ? 1 : 0)
         let names = configuration.groupedSubcommands.flatMap(\.subcommands).map { $0._commandName }
-        explainTypo(arguments.first, of: "poolctl", among: names)
-        if arguments.first == "config" {
-            explainTypo(arguments.dropFirst().first, of: "poolctl config", among: Config.configuration.subcommands.map { $0._commandName })
+        explainTypo(words.first, of: command, among: names)
+        if words.first == "config" {
+            explainTypo(words.dropFirst().first, of: "\(command) config", among: Config.configuration.subcommands.map { $0._commandName })
         }
     }
 
@@ -76,7 +88,7 @@ struct Poolctl: ParsableCommand {
             )
             return
         }
-        let isLocal = ["connection", "failed", "timeout", "not_found"].contains(error.status)
+        let isLocal = ["connection", "failed", "timeout", "not_found", "wrong_usage"].contains(error.status)
         complain(Format.visible(isLocal ? "poolctl: \(error.message)" : "\(error.status): \(error.message)"))
         if !error.detail.isEmpty { complain(Format.visible(error.detail)) }
         if error.retryAfterNanoseconds > 0 { complain("Retry after \(seconds(error.retryAfterNanoseconds)) s.") }

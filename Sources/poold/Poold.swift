@@ -37,7 +37,7 @@ struct Poold: ParsableCommand {
 
 struct Serve: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Serve pools until SIGTERM (a second one ends at once).",
+        abstract: "Serve pools until SIGTERM (a second one kills the workers at once).",
         discussion: """
             EXAMPLES
               poold serve --config /etc/poold/poold.yaml

@@ -46,7 +46,7 @@ def wait_for(condition, seconds=10.0, what="condition"):
 _OPERATIONS = {
     "CALLS": ("PoolFilter", "Calls"), "CANCEL": ("CancelRequest", "Done"), "SESSIONS": ("PoolFilter", "Sessions"), "STACK": ("PoolRequest", "Stacks"),
     "POST_MORTEM": ("PoolFilter", "Deaths"), "QUARANTINE": ("PoolFilter", "QuarantineList"), "CLEAR_QUARANTINE": ("QuarantineRequest", "Done"),
-    "EVENTS": ("EventsRequest", "Events"), "KILL": ("PoolRequest", "Done"), "RECYCLE": ("PoolRequest", "Done"), "STATUS": ("PoolFilter", "Status"),
+    "EVENTS": ("EventsRequest", "Events"), "KILL": ("PoolRequest", "Done"), "RECYCLE": ("PoolRequest", "Done"), "STATUS": ("PoolFilter", "Status"), "STATS": ("PoolFilter", "Stats"),
 }
 
 

@@ -86,7 +86,7 @@ def test_holds_the_gil(bad):
     shown = operation(one, "STACK", {"pool": "holds_the_gil", "slot": 0})["stacks"][0]
     assert shown["text"] == "" and "only a ready worker" in shown["problem"] or "C code that does not return to Python" in shown["problem"]
     death = deaths(one, "holds_the_gil")[0]
-    assert (death["exit"], death["code"], death["cause"]) == ("signal", signal.SIGKILL, "graceOver")
+    assert (death["exit"], death["code"], death["cause"]) == ("signal", signal.SIGKILL, "hung")
     assert death["method"] == "holds_the_gil.hold" and death["ran_nanoseconds"] > 5e8 and death["body_bytes"] == 4 and death["hash"]
     assert "in _consume" in death["stack"], "faulthandler works while C holds the lock"
     line(one, "cause=hung", "phase=terminating", "method=holds_the_gil.hold")
@@ -103,8 +103,9 @@ def test_hangs_and_swallows_interruptions(bad):
         assert worker["runningMethod"] == "hang" and int(worker["runningNanoseconds"]) > 0
         waiting.result()
     death = deaths(one, "hangs_in_call")[0]
-    assert death["method"] == "hangs_in_call.hang" and death["cause"] in ("hung", "graceOver") and "in hang" in death["stack"]
+    assert death["method"] == "hangs_in_call.hang" and death["cause"] == "hung" and "in hang" in death["stack"]
     line(one, "worker ended", "method=hangs_in_call.hang")
+    assert int(operation(one, "STATS")["pools"][0]["worker_causes"]["hung"]) == 1, "SIGTERM and SIGKILL are one death"
 
 
 def test_sends_bad_length(bad):

@@ -2,10 +2,11 @@
 import concurrent.futures
 import os
 import signal
+import subprocess
 import time
 
 import pytest
-from conftest import wait_for
+from conftest import BIN, wait_for
 
 from poold.client import PooldError
 
@@ -77,6 +78,15 @@ def test_a_stopped_worker_is_found_by_its_health(poold):
         assert client.call("basic.echo", [1]) == 1
 
 
+def test_a_pool_that_is_scaled_to_none_says_so(poold):
+    one = poold("basic", workers=1)
+    assert subprocess.run([str(BIN / "poolctl"), "scale", "basic", "0", "--wait", "--socket", one.socket], capture_output=True, timeout=20).returncode == 0
+    with one.client() as client:
+        with pytest.raises(PooldError) as caught:
+            client.call("basic.echo", [1])
+    assert caught.value.status == "pool_unavailable" and "`poolctl scale basic 1`" in str(caught.value) and caught.value.retry_after == 1
+
+
 def test_the_circuit_opens_and_closes(poold):
     one = poold("basic", workers=2, options=["--circuit", "3", "--quarantine", "0"])
     with one.client() as client:
@@ -85,7 +95,7 @@ def test_the_circuit_opens_and_closes(poold):
                 client.call("basic.die")
         with pytest.raises(PooldError) as caught:
             client.call("basic.echo", [1])
-        assert caught.value.status == "pool_unavailable" and 0 < caught.value.retry_after <= 10
+        assert caught.value.status == "pool_unavailable" and 0 < caught.value.retry_after <= 10 and "the circuit breaker of pool basic is open" in str(caught.value)
         assert one.pool("basic")["circuit"] == "open"
         wait_for(lambda: one.pool("basic")["circuit"] == "halfOpen", 12, "half open")
         for value in range(3):

@@ -45,6 +45,10 @@ def test_a_typo_names_the_right_command():
     assert ctl("call", "nodot").returncode == 64
     done = ctl("config", "chek")
     assert done.returncode == 64 and b"did you mean `poolctl config check`?" in done.stderr
+    done = ctl("help", "staus")
+    assert done.returncode == 64 and b"did you mean `poolctl help status`?" in done.stderr and done.stdout == b""
+    assert ctl("help", "config", "chek").returncode == 64
+    assert ctl("help", "config", "check").stdout == ctl("config", "check", "--help").stdout
     done = subprocess.run([str(BIN / "poold"), "srve"], capture_output=True, timeout=20)
     assert done.returncode == 64 and b"`poold serve`" in done.stderr
 
@@ -69,6 +73,10 @@ def test_no_daemon(tmp_path):
     assert done.returncode == 3 and b"has died" in done.stderr
     done = ctl("call", "a.b", "--socket", "/" + "x" * 200)
     assert done.returncode == 3 and b"107 bytes" in done.stderr
+    for path, what in ((tmp_path, "a folder is there, no socket"), (tmp_path / "file.control", "a file is there, no socket"),
+                       (tmp_path / "file.control/s", "a part of that path is no folder"), ("/dev/null", "a device or pipe is there")):
+        done = ctl("status", "--control", str(path))
+        assert done.returncode == 3 and what in done.stderr.decode() and b"give the path of the socket" in done.stderr and b"has died" not in done.stderr, path
 
 
 def test_the_socket_is_found_or_every_place_is_named(poold, tmp_path):
@@ -115,9 +123,23 @@ def test_calls_and_exit_codes(poold, tmp_path):
     wrong = call("basic.echo", "--timeout", "soon")
     assert wrong.returncode == 64 and b"5s" in wrong.stderr
     assert call("basic.echo", "1", "--file", "x").returncode == 64
-    assert call("basic.raw", "--file", str(tmp_path / "missing")).returncode == 64
+    missing = call("basic.raw", "--file", str(tmp_path / "missing"))
+    assert missing.returncode == 64 and missing.stderr.decode() == f"poolctl: cannot read {tmp_path}/missing: No such file or directory\n"
+    missing = call("basic.raw", "--file", str(tmp_path / "missing"), "--json")
+    assert missing.returncode == 64 and missing.stderr == b"" and json.loads(missing.stdout)["error"]["status"] == "wrong_usage"
+    long = call("basic." + "x" * 250, "[1]")
+    assert long.returncode == 64 and b"may have 255 bytes; this one has 256" in long.stderr
+    assert call("basic." + "x" * 249, "[1]").returncode == 8
     error = json.loads(call("basic.fail", "--json").stdout)["error"]
     assert error["status"] == "application_error" and "Traceback" in error["detail"]
+
+
+def test_the_example_with_a_pipe_is_one_of_the_example_pools(poold):
+    one = poold(("text", ROOT / "python/examples/text.py"), workers=1)
+    example = next(line for line in ctl("call", "--help").stdout.decode().splitlines() if "echo" in line)
+    shell = ["bash", "-c", f"PATH={BIN}:$PATH; {example}"]
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=20, env={**os.environ, "POOLD_SOCKET": one.socket})
+    assert done.returncode == 0 and "cake" in done.stdout, done.stderr
 
 
 def test_status_fits_80_columns_and_has_json(poold):
@@ -131,6 +153,43 @@ def test_status_fits_80_columns_and_has_json(poold):
     assert "outside of" in one.ctl("scale", "basic", "9999").stdout
     for command in (("kill", "basic", "77"), ("recycle", "basic", "77"), ("stack", "basic", "77"), ("kill", "basic", "0.99")):
         assert one.ctl(*command, check=False).returncode == 8, command
+
+
+@pytest.mark.parametrize("closed", ["1", "2", "0", "0 1 2"])
+def test_a_closed_standard_stream_is_not_poolds_socket(poold, closed):
+    one = poold("basic", "misbehaves")
+
+    def shell(command):
+        line = f"exec {' '.join(f'{n}>&-' for n in closed.split())}; exec {BIN}/poolctl {command} --socket {one.socket}"
+        return subprocess.run(["bash", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+
+    commands = ["call basic.echo '[5]'", "call basic.echo '[5]' --json", "events --json", "methods", "ping", "status"]
+    for command in commands:
+        done = shell(command)
+        assert done.returncode == (9 if "1" in closed else 0) and (done.stdout == "") == ("1" in closed), command
+        assert "2" in closed or ("cannot write the output: Bad file descriptor" in done.stderr) == ("1" in closed), command
+    if "0" in closed:
+        assert shell("call basic.echo -").returncode == 64, "no empty body"
+    assert one.pool("basic")["counters"]["arrived"] == "2"
+    assert one.process.poll() is None and "malformed" not in one.log()
+
+
+def test_events_of_a_wrong_pool(poold, tmp_path):
+    page = tmp_path / "poold.yaml"
+
+    def names(*pools):
+        page.write_text("pools:\n" + "".join(f"  {pool}: {{module: {WORKERS}/basic.py, workers: 1}}\n" for pool in pools))
+
+    names("basic", "gone")
+    one = poold(workers=None, options=("--config", str(page)))
+    for extra in (), ("--json",), ("--follow",), ("--last", "0"):
+        done = one.ctl("events", "basci", *extra, check=False)
+        assert done.returncode == 8 and "no_such_pool" in done.stdout + done.stderr and "did you mean basic?" in done.stdout + done.stderr, extra
+    names("basic")
+    one.ctl("reload")
+    wait_for(lambda: [pool["name"] for pool in one.status()["pools"] if not pool.get("reserved")] == ["basic"], what="the removal")
+    assert "gone" in one.ctl("events", "gone").stdout
+    assert one.ctl("events", "gone", "--level", "error").stdout == "nothing happened\n"
 
 
 def test_two_pools_do_not_mix(poold):
@@ -156,6 +215,23 @@ def test_a_wait_that_takes_too_long_says_why(poold):
     one = poold("import_error")
     done = one.ctl("scale", "import_error", "3", "--wait", "--timeout", "1s", check=False)
     assert done.returncode == 5 and "no_such_module_anywhere" in done.stderr and "\r" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [("scale", "basic", "3"), ("drain", "basic"), ("recycle", "basic")], ids=" ".join)
+def test_a_timeout_belongs_to_a_wait(command):
+    done = ctl(*command, "--timeout", "1s")
+    assert done.returncode == 64 and b"--timeout needs --wait" in done.stderr
+    assert "Default: 60s." in " ".join(ctl(command[0], "--help", COLUMNS="80").stdout.decode().split())
+
+
+def test_a_poold_that_is_killed_during_a_wait(poold):
+    one = poold("import_error")
+    command = [str(BIN / "poolctl"), "scale", "import_error", "3", "--wait", "--socket", one.socket]
+    waits = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    waits.stderr.readline()
+    one.process.kill()
+    _, complaint = waits.communicate(timeout=20)
+    assert waits.returncode == 6 and "what was asked for earlier was begun" in complaint and "nothing" not in complaint
 
 
 def test_recycle_and_drain_wait(poold):

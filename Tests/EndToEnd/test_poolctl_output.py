@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -145,6 +146,9 @@ def test_statistics_stand_side_by_side(fake):
     for word in ("start", "1m", "5m", "15m", "utilization", "75.0%", "p50", "p90", "p95", "p99", "p99.9", "1.23ms", "METHOD", "by cause"):
         assert word in text, word
     assert max(map(len, text.splitlines())) <= 80
+    none = full("Quantiles", mean=0.0, minimum=0, p50=127, p90=127, p95=127, p99=127, p999=255, maximum=255)
+    text = run("stats", *fake(stats=encode("Stats", pools=[full("PoolStats", windows=[full("Window", wait=none)])]))).stdout
+    assert text.count("0ms") >= 5 and "127ns" not in text and "255ns" in text, "the upper end of the first bucket is no time"
     empty = run("stats", *fake(stats=encode("Stats", pools=[{"pool": "new", "windows": [{"name": "start"}]}]))).stdout
     assert "–" in empty and "nan" not in empty
 
@@ -217,6 +221,32 @@ def test_events_are_followed(fake):
         if extra:
             assert json.loads(lines[0])["level"] == "warning"
     assert run("events", "--level", "error", *where).stdout == "nothing happened\n"
+
+
+def test_a_wrong_severity_is_told_the_ones_of_the_help():
+    wrong = run("events", "--level", "warn")
+    assert wrong.returncode == 64 and "did you mean warning?" in wrong.stderr
+    assert "debug, info, notice, warning, error\n" in run("events", "--level", "foo").stderr
+    assert "debug, info, notice, warning, error." in " ".join(run("events", "--help").stdout.split())
+
+
+def test_a_post_mortem_shows_the_memory_that_was_measured(fake):
+    for measured, shown in (({"private_bytes": 0}, "  memory    at most 1.18MiB resident"), ({"maximum_resident_bytes": 0}, "  memory    1.18MiB private")):
+        where = fake(post_mortem=encode("Deaths", deaths=[full("Death", **measured)]))
+        assert shown in run("post-mortem", "--full", *where).stdout.splitlines()
+
+
+@pytest.mark.skipif(os.path.exists("/etc/poold/poold.yaml"), reason="this machine has a configuration")
+def test_doctor_says_default_once(tmp_path):
+    """A poolctl far from the examples, which has no default to check."""
+    far = shutil.copy(CTL, tmp_path)
+    done = subprocess.run([far, "doctor", "--socket", tmp_path / "s"], capture_output=True, text=True, timeout=30, env={**os.environ, "POOLD_CONFIG": ""})
+    os.unlink(far)
+    assert "fail  default: found no pool" in done.stdout
+
+
+def test_the_help_names_every_limit_of_an_answer():
+    assert "Default: 5s; stack 15s; reload 30s; call, methods and ping 15s to connect." in " ".join(run("status", "--help").stdout.split())
 
 
 # ---- warming

@@ -10,14 +10,16 @@ struct YAMLReader: ~Copyable {
     private let parser: UnsafeMutablePointer<yaml_parser_t>
     private let file: String
     private var problems = ProblemList()
+    /// Keys on the way to what is read.
+    private var path: [String]
     /// libyaml cannot go on after an error of syntax.
     private var isBroken = false
 
-    /// The one document of a text; nil: it has none, or none that can be read.
-    static func read(_ text: String, file: String, problems: inout ProblemList) -> YAMLNode? {
+    /// The one document of a text; nil: it has none, or none that can be read. section: what its keys stand under.
+    static func read(_ text: String, file: String, section: [String] = [], problems: inout ProblemList) -> YAMLNode? {
         var text = text
         return text.withUTF8 { bytes in
-            var reader = YAMLReader(file: file, problems: problems)
+            var reader = YAMLReader(file: file, section: section, problems: problems)
             yaml_parser_set_encoding(reader.parser, YAML_UTF8_ENCODING)
             yaml_parser_set_input_string(reader.parser, bytes.baseAddress, bytes.count)
             let node = reader.document(bytes)
@@ -26,8 +28,9 @@ struct YAMLReader: ~Copyable {
         }
     }
 
-    private init(file: String, problems: ProblemList) {
+    private init(file: String, section: [String], problems: ProblemList) {
         self.file = file
+        path = section
         self.problems = problems
         parser = .allocate(capacity: 1)
         parser.initialize(to: yaml_parser_t())
@@ -127,12 +130,15 @@ struct YAMLReader: ~Copyable {
                 if keyEvent.kind == YAML_MAPPING_END_EVENT { return YAMLNode(content: .mapping(entries), place: event.place) }
                 let key = node(keyEvent, depth: depth + 1, bytes)
                 guard let valueEvent = next(bytes) else { return refused }
+                if case .scalar(let text, _) = key.content { path.append(text) } else { path.append("?") }
+                defer { path.removeLast() }
                 let value = node(valueEvent, depth: depth + 1, bytes)
                 switch key.content {
                 case .scalar(let text, _):
                     if let first = places[text] {
                         problems.add(
-                            key.place, found: "the key \(quoted(text)) a second time", allowed: "each key once", hint: "the first is in line \(first.line)")
+                            key.place, path.joined(separator: "."), found: "the key \(quoted(text)) a second time", allowed: "each key once",
+                            hint: "the first is in line \(first.line)")
                         continue
                     }
                     places[text] = key.place

@@ -36,7 +36,7 @@ extension PoolMachine {
             case .spawning, .starting, .ready: metrics.note(cause.ofDeparture)
             // On its way out already; only what hastens it is new.
             case .empty, .draining, .terminating, .killing:
-                if phase != .empty { metrics.note(cause.ofDeparture) }
+                if phase != .empty && cause != workers[slot].cause { metrics.note(cause.ofDeparture) }
             }
         }
     }

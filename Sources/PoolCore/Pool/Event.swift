@@ -50,7 +50,7 @@ package enum Event: BitwiseCopyable, Sendable {
     case resume
     /// Refuse new calls, give those that are here until `limit` after now, stop every worker, then `stopped`.
     case shutdown(limit: Nanoseconds)
-    /// End what still runs now.
+    /// Kill what still runs, now: no call is finished, no grace is given.
     case shutdownNow
     /// Forget a quarantined body (hash 0: all).
     case clearQuarantine(hash: UInt64)

@@ -44,7 +44,9 @@ extension PoolMachine {
     /// Why this call is not taken, if it is not.
     private mutating func refusal(of arrival: Arrival, identity: UInt16) -> Refusal? {
         if draining || shuttingDown { return refuse(.draining) }
-        if wanted == 0 || health == .unavailable {
+        // Only an operator changes that.
+        if wanted == 0 { return refuse(.unavailable, retryAfter: 1_000_000_000) }
+        if health == .unavailable {
             return refuse(.unavailable, retryAfter: max(backOffUntil.since(now), 1_000_000))
         }
         if circuit == .open { return refuse(.unavailable, retryAfter: max(circuitUntil.since(now), 1_000_000)) }

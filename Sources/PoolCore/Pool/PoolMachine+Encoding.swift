@@ -50,6 +50,7 @@ extension PoolMachine {
         coder.code(&draining)
         coder.code(&shuttingDown)
         coder.code(&ending)
+        coder.code(&killingAll)
         coder.code(&isStopped)
         coder.code(&health)
         coder.code(&failedStarts)

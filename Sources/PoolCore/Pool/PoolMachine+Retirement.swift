@@ -251,11 +251,13 @@ extension PoolMachine {
         arm(.shutdown, at: now + limit)
     }
 
-    mutating func endNow(_ effects: inout EffectBuffer) {
+    /// Nothing more is awaited. `killing`: and no worker gets a grace.
+    mutating func endNow(killing: Bool, _ effects: inout EffectBuffer) {
         guard !isStopped else { return }
         shuttingDown = true
         draining = true
         ending = true
+        killingAll = killingAll || killing
         timers.disarm(node(.shutdown))
         flush(.draining, &effects)
         for slot in 0..<usedSlots {
@@ -264,8 +266,9 @@ extension PoolMachine {
             case .spawning:
                 workers[slot].leaving = true
                 workers[slot].cause = .shutdown
-            case .starting, .ready, .draining: terminate(slot, .shutdown, &effects)
-            case .empty, .terminating, .killing: continue
+            case .starting, .ready, .draining, .terminating:
+                if killing { kill(slot, .shutdown, &effects) } else { terminate(slot, .shutdown, &effects) }
+            case .empty, .killing: continue
             }
         }
     }

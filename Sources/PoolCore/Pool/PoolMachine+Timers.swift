@@ -43,7 +43,7 @@ extension PoolMachine {
                 case .reconcile: reconcile(&effects)
                 case .circuit: circuitTimer(&effects)
                 case .sessions: expireSessions(&effects)
-                case .shutdown: endNow(&effects)
+                case .shutdown: endNow(killing: false, &effects)
                 case .rebalance: rebalance(&effects)
                 case nil: preconditionFailure("pool timer \(fired) does not exist")
                 }

@@ -9,7 +9,11 @@ extension PoolMachine {
             let cause = workers[slot].cause
             enter(slot, .starting, .wanted, &effects)
             arm(slot, .phase, at: now + policy.startTimeout)
-            if workers[slot].leaving { terminate(slot, cause, &effects) }
+            if killingAll {
+                kill(slot, .shutdown, &effects)
+            } else if workers[slot].leaving {
+                terminate(slot, cause, &effects)
+            }
         case .empty, .starting, .ready, .draining, .terminating, .killing: return
         }
     }
@@ -116,7 +120,10 @@ extension PoolMachine {
         switch workers[slot].phase {
         case .starting: kill(slot, .startTimeout, &effects)
         case .draining: terminate(slot, .graceOver, &effects)
-        case .terminating: kill(slot, .graceOver, &effects)
+        case .terminating:
+            // What was wrong with it in the first place tells more than that it did not hear SIGTERM either.
+            let cause = workers[slot].cause
+            kill(slot, cause == .hung || cause == .unhealthy ? cause : .graceOver, &effects)
         case .empty, .spawning, .ready, .killing: return
         }
     }

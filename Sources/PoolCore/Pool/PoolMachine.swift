@@ -39,6 +39,8 @@ package struct PoolMachine: ~Copyable {
     var shuttingDown = false
     /// The limit of a shutdown is over: nothing more is awaited.
     var ending = false
+    /// `shutdownNow`: nobody gets a grace any more.
+    var killingAll = false
     var isStopped = false
     var health = PoolHealth.starting
 
@@ -48,7 +50,7 @@ package struct PoolMachine: ~Copyable {
     /// Restart allowance: a token bucket, counted in nanoseconds of refill.
     var restartDebtUntil = Instant.zero
     var killDebtUntil = Instant.zero
-    var circuit = CircuitState.closed
+    package internal(set) var circuit = CircuitState.closed
     var circuitCount = 0
     var circuitUntil = Instant.zero
     var circuitSpan: Nanoseconds = 0
@@ -138,7 +140,7 @@ package struct PoolMachine: ~Copyable {
         case .shutdown(let limit):
             shutDown(within: limit, &effects)
         case .shutdownNow:
-            endNow(&effects)
+            endNow(killing: true, &effects)
         case .clearQuarantine(let hash):
             suspects.removeAll { hash == 0 || $0.hash == hash }
         }

@@ -187,7 +187,7 @@ extension Shell {
         if operatorCancel != .none && operatorCancel == CallReference(pool: pool, index: call.index) {
             return appendError(index, id: id, .cancelled, time: 0, ErrorText.cancelledByOperator(began: outcome.began))
         }
-        let (status, text) = ErrorText.of(outcome, pool: pools[pool].configuration.name, failure: pools[pool].failure)
+        let (status, text) = ErrorText.of(outcome, pool: pools[pool].configuration.name, unavailable: unavailable(pool))
         appendError(index, id: id, status, time: outcome == .shed || outcome == .unavailable ? 1_000_000_000 : 0, text)
         checkUnread(index)
     }
@@ -196,12 +196,18 @@ extension Shell {
 
     private mutating func refuse(_ pool: Int, _ refusal: Refusal) {
         guard arrivalConnection >= 0 else { return warmRefused(pool, refusal) }
-        var (status, text) = ErrorText.of(refusal, pool: pools[pool].configuration.name, failure: pools[pool].failure)
+        var (status, text) = ErrorText.of(refusal, pool: pools[pool].configuration.name, unavailable: unavailable(pool))
         if refusal.reason == .quarantined {
             text += "\n" + quarantineHistory(pool)
             extraWork += Self.workOfRefusal + 16 * PoolMachine.maximumSuspects
         }
         appendError(arrivalConnection, id: arrivalHeader.id, status, time: refusal.retryAfter, text)
+    }
+
+    /// Why this pool serves nobody.
+    func unavailable(_ pool: Int) -> String {
+        ErrorText.unavailable(
+            pools[pool].configuration.name, wanted: pools[pool].machine.load.wanted, circuit: pools[pool].machine.circuit, failure: pools[pool].failure)
     }
 
     private mutating func blame(_ pool: Int, _ call: CallID, _ method: MethodID) {

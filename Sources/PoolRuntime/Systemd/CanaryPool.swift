@@ -4,7 +4,7 @@ import PoolCore
 
 /// The reserved pool whose worker answers before the watchdog is fed.
 enum CanaryPool {
-    static let name = "poold-canary"
+    static let name = Configuration.canaryPool
     static let method = "ping"
     /// Where nobody watches and a canary is wished all the same, ns.
     static let defaultPeriod: UInt64 = 30_000_000_000

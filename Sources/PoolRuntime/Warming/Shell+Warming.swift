@@ -79,7 +79,7 @@ extension Shell {
         switch refusal.reason {
         case .sessionLost: warming.refused(.gone, "it ended or is being replaced")
         case .draining, .unavailable, .queueFull, .bytesFull, .wouldExpire, .quarantined, .sessionQuota:
-            warming.refused(.failed, ErrorText.of(refusal, pool: pools[pool].configuration.name, failure: pools[pool].failure).1)
+            warming.refused(.failed, ErrorText.of(refusal, pool: pools[pool].configuration.name, unavailable: unavailable(pool)).1)
         }
     }
 
@@ -118,7 +118,7 @@ extension Shell {
         case .workerLost: noteWarmed(warming.ended(job, call, .failed, "it ended while it was warmed; see poolctl post-mortem"))
         case .timeoutWaiting: noteWarmed(warming.ended(job, call, .failed, "what it ran before took too long; try again"))
         case .timeoutRunning, .cancelledRunning:
-            noteWarmed(warming.ended(job, call, .failed, ErrorText.of(outcome, pool: pools[pool].configuration.name, failure: "").1))
+            noteWarmed(warming.ended(job, call, .failed, ErrorText.of(outcome, pool: pools[pool].configuration.name, unavailable: unavailable(pool)).1))
         }
     }
 

@@ -22,8 +22,10 @@ struct ConfigurationCheck {
             return ConfigurationCheck(configuration: loaded.configuration, findings: [.ok("configuration", "file", found)])
         case .refused(let problems):
             let findings = problems.map { problem in
-                Finding.fail(
-                    "configuration", file == nil ? "default" : "file", problem.description,
+                // Without a file the problem's place has the name of the check.
+                let found = file == nil ? String(problem.description.dropFirst(problem.place.text.count + 2)) : problem.description
+                return Finding.fail(
+                    "configuration", file == nil ? "default" : "file", found,
                     costs: file == nil ? "`poold serve` needs --pool or --config" : "poold does not start with it, and a reload changes nothing",
                     advice: file == nil ? "name pools, or write \(ConfigurationSource.usualPath)" : "correct it; `poolctl config check` shows all at once")
             }

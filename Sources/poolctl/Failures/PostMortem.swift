@@ -80,9 +80,11 @@ struct PostMortem: Connecting {
                     + (death.hash.isEmpty ? "" : ", hash \(death.hash)"))
         }
         if death.held > 0 { line("held", Format.count(Int(death.held), "call")) }
-        if death.privateBytes > 0 || death.maximumResidentBytes > 0 {
-            line("memory", "\(Format.bytes(death.privateBytes)) private, at most \(Format.bytes(death.maximumResidentBytes)) resident")
-        }
+        // 0: never measured.
+        var memory: [String] = []
+        if death.privateBytes > 0 { memory.append("\(Format.bytes(death.privateBytes)) private") }
+        if death.maximumResidentBytes > 0 { memory.append("at most \(Format.bytes(death.maximumResidentBytes)) resident") }
+        if !memory.isEmpty { line("memory", memory.joined(separator: ", ")) }
         for (title, text) in [("failure", death.failure), ("stack", death.stack), ("stderr", death.stderrTail), ("stdout", death.stdoutTail)]
         where !text.isEmpty {
             lines.append("  \(title)")

@@ -17,15 +17,19 @@ struct EventsCommand: Connecting {
     @Flag(name: .shortAndLong, help: "Go on with new ones until Ctrl-C.") var follow = false
     @Option(help: "So many at first. Default: 50; with --json all that are kept.") var last: Int?
     @Option(
-        help: ArgumentHelp("This severity and above: debug, info, notice, warning, error.", valueName: "severity"), completion: .list(Self.severities))
-    var level: String = "debug"
+        help: ArgumentHelp("This severity and above: \(Self.severities.joined(separator: ", ")).", valueName: "severity"),
+        completion: .list(Self.severities))
+    var level: String = Self.severities[0]
     @OptionGroup var common: Common
 
-    static let severities = ["trace", "debug", "info", "notice", "warning", "error", "critical"]
+    static let severities = ["debug", "info", "notice", "warning", "error"]
     static let pause = 0.5
 
     func validate() throws {
-        guard Self.severities.contains(level) else { throw ValidationError("--level \(level) is not one of \(Self.severities.joined(separator: ", "))") }
+        guard Self.severities.contains(level) else {
+            let advice = Nearest.match(level, among: Self.severities).map { "; did you mean \($0)?" } ?? ""
+            throw ValidationError("--level \(level) is not one of \(Self.severities.joined(separator: ", "))\(advice)")
+        }
         if let last, last < 0 { throw ValidationError("--last \(last) is below 0") }
     }
 
@@ -34,6 +38,8 @@ struct EventsCommand: Connecting {
         request.pool = filter.pool ?? ""
         let connection = try common.connectControl()
         var events: Poold_V1_Events = try common.ask(.events, request, pool: filter.pool, on: connection)
+        // One that a reload has removed may have events still.
+        if let pool = filter.pool, events.events.isEmpty { _ = try Common.find(pool, in: try common.ask(.status, on: connection)) }
         events.events = Array(events.events.filter(isWanted).suffix(last ?? (common.json ? .max : 50)))
         guard follow else {
             if common.json { return Output.line(try events.json()) }

@@ -115,8 +115,13 @@ enum StatsText {
     }
 
     private static func span(_ quantiles: Poold_V1_Quantiles, _ path: KeyPath<Poold_V1_Quantiles, UInt64>) -> String {
-        quantiles.count == 0 ? "–" : Format.span(quantiles[keyPath: path])
+        guard quantiles.count > 0 else { return "–" }
+        let span = quantiles[keyPath: path]
+        return Format.span(span < shortest ? 0 : span)
     }
+
+    /// Nanoseconds: poold does not tell shorter spans apart. A quantile is the upper end of their bucket, and in the mean they count as 0.
+    private static let shortest: UInt64 = 128
 
     private static func spaces(_ text: String) -> String { String(repeating: " ", count: text.count) }
 

@@ -5,15 +5,21 @@ import PoolProtocol
 /// `--wait`: stays until what was asked for is done.
 struct Waiting: ParsableArguments {
     @Flag(help: "Wait until it is done.") var wait = false
-    @Option(help: ArgumentHelp("With --wait: at most so long, \(Span.form).", valueName: "span")) var timeout = Span(.seconds(60))
+    @Option(help: ArgumentHelp("With --wait: at most so long, \(Span.form). Default: 60s.", valueName: "span")) var timeout: Span?
 
     static let pause = 0.2
+    static let limit = Duration.seconds(60)
+
+    func validate() throws {
+        guard wait || timeout == nil else { throw ValidationError("--timeout needs --wait") }
+    }
 
     /// Polls the pool until `isDone`; `describe` is the progress line.
     func wait(_ common: Common, pool name: String, describe: (Poold_V1_Pool) -> String, isDone: (Poold_V1_Pool) -> Bool) throws {
         guard wait else { return }
         let clock = ContinuousClock()
-        let end = clock.now + timeout.duration
+        let limit = timeout?.duration ?? Self.limit
+        let end = clock.now + limit
         var progress = Progress(isSilent: common.json)
         Interrupt.watch()
         let connection = try Common.afterwards { () throws(PoolError) in try common.connectControl() }
@@ -26,7 +32,7 @@ struct Waiting: ParsableArguments {
             guard clock.now < end else {
                 progress.end()
                 throw PoolError(
-                    status: "timeout", message: "pool \(name) is not there yet after \(timeout.duration): \(describe(pool)); it goes on, see `poolctl status`",
+                    status: "timeout", message: "pool \(name) is not there yet after \(limit): \(describe(pool)); it goes on, see `poolctl status`",
                     detail: pool.failure)
             }
             guard Interrupt.sleep(seconds: Self.pause) else {
