@@ -50,6 +50,7 @@ public final class PoolConnection {
             let error = errno
             let reason: String
             switch error {
+            case _ where path.isEmpty: reason = "an empty path names nothing; \(Self.rename)"
             case ENOENT: reason = "there is no such socket; is poold running?"
             case ECONNREFUSED:
                 reason = Self.stranger(path).map { "\($0) is there, no socket; \(Self.rename)" } ?? "nobody listens there: poold has died; start it again"

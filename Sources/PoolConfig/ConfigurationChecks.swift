@@ -19,7 +19,8 @@ extension ConfigurationLoader {
             context.problems.add(
                 place("daemon.control_socket", "daemon.socket"), "daemon.control_socket", found: "the callers' socket", allowed: "another path")
         }
-        if configuration.unreadBytesPerConnection > configuration.unreadBytesToClose {
+        let areUnreadRefused = ["limits.max_unread_to_close", "limits.max_unread_per_connection"].contains { origins[$0].map(context.isRefused) ?? false }
+        if configuration.unreadBytesPerConnection > configuration.unreadBytesToClose && !areUnreadRefused {
             context.problems.add(
                 place("limits.max_unread_to_close", "limits.max_unread_per_connection"), "limits.max_unread_to_close",
                 found: SizeText.text(UInt64(configuration.unreadBytesToClose)),
@@ -38,10 +39,8 @@ extension ConfigurationLoader {
     /// Values that go together. One that was refused is not there to compare with: what was wrong with it is told already.
     private mutating func check(_ draft: PoolDraft) {
         let policy = draft.pool.policy
-        let whole = "pools.\(draft.pool.name)"
-        let prefix = whole + "."
-        let refused = Set(context.problems.problems.map(\.key))
-        func isRefused(_ key: String) -> Bool { refused.contains(prefix + key) || refused.contains(whole) || refused.contains("defaults." + key) }
+        let prefix = "pools.\(draft.pool.name)."
+        func isRefused(_ key: String) -> Bool { draft.origins[key].map(context.isRefused) ?? draft.isRefused }
         func compare(_ key: String, _ other: String, _ isRight: Bool, found: String, allowed: String, hint: String = "") {
             guard !isRight, !isRefused(key), !isRefused(other) else { return }
             let place = draft.origins[key] ?? draft.origins[other] ?? draft.place

@@ -12,6 +12,8 @@ struct PoolDraft {
     var origins: [String: Place] = [:]
     /// Where it was named.
     var place: Place
+    /// It is no mapping, or the defaults are none.
+    var isRefused = false
 
     init(name: String, place: Place) {
         pool = PoolConfiguration(name: name, module: "", python: Self.defaultPython)
@@ -132,6 +134,7 @@ struct ConfigurationLoader {
         guard case .mapping(let entries) = node.content else {
             context.key = String(prefix.dropLast())
             context.allowed = "a mapping of a pool's keys, like {module: text.py, workers: 4}"
+            draft.isRefused = true
             return context.refuse(node)
         }
         for entry in entries {
@@ -192,13 +195,13 @@ struct ConfigurationLoader {
             context.place = place
             if let key = Tables.daemon[override.key] {
                 context.allowed = key.allowed
-                key.read(node, &context, &configuration)
+                context.read(place) { key.read(node, &$0, &configuration) }
                 origins[key.name] = place
             } else if let key = Tables.pool[override.key] {
                 context.allowed = key.allowed
                 // Once for its problems, then for each pool.
                 var scratch = PoolDraft(name: "", place: place)
-                key.read(node, &context, &scratch.pool)
+                context.read(place) { key.read(node, &$0, &scratch.pool) }
                 for index in drafts.indices {
                     var silent = ReadContext()
                     key.read(node, &silent, &drafts[index].pool)

@@ -17,12 +17,6 @@ extension Simulation {
         case .shutdownNow:
             isEnding = true
             for serial in living where calls[serial].place == .waiting { throw fail("\(calls[serial].id) still waits after shutdownNow") }
-            for slot in workers.indices {
-                switch workers[slot].phase {
-                case .empty, .spawning, .killing: continue
-                case .starting, .ready, .draining, .terminating: throw fail("\(id(slot)) is \(workers[slot].phase) after shutdownNow")
-                }
-            }
         case .workerSpawned, .workerSpawnFailed, .workerReady, .workerSetupFailed, .workerReplied, .workerPonged, .workerBroken, .workerClosed, .workerExited,
             .workerRevoked, .workerMeasured, .callBlamed, .scale, .recycle, .recycleAll, .kill, .drain, .resume, .shutdown, .clearQuarantine:
             break
@@ -31,11 +25,21 @@ extension Simulation {
     }
 
     mutating func checkAlways() throws(Violation) {
+        if isKillingAll { try checkNobodyIsSpared() }
         try checkNobodyWaitsForNothing()
         try checkTargetsAreServed()
         tallyState()
         if totals.events % 8 == 0 { try checkStatus() }
         if totals.events % 256 == 0 { try checkMetrics() }
+    }
+
+    private func checkNobodyIsSpared() throws(Violation) {
+        for slot in workers.indices {
+            switch workers[slot].phase {
+            case .empty, .spawning, .killing: continue
+            case .starting, .ready, .draining, .terminating: throw fail("\(id(slot)) is \(workers[slot].phase) after shutdownNow")
+            }
+        }
     }
 
     private mutating func checkAdmission() throws(Violation) {

@@ -60,6 +60,7 @@ extension Simulation {
     private mutating func endNow() throws(Violation) {
         isShuttingDown = true
         shutdownAt = 0
+        isKillingAll = true
         try apply(.shutdownNow)
     }
 

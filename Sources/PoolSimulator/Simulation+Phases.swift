@@ -128,7 +128,7 @@ extension Simulation {
         let isRight: Bool
         switch cause {
         case .hung where worker.phase == .terminating, .unhealthy where worker.phase == .terminating:
-            isRight = worker.cause == cause && wasFor >= worker.phaseLimit
+            isRight = worker.cause == cause && (wasFor >= worker.phaseLimit || isKillingAll)
         case .hung:
             isRight = worker.phase == .ready && hasHung(slot)
             if hangKills == 0 { firstHangKill = told }
@@ -137,7 +137,8 @@ extension Simulation {
             if refilled < 1 << 40, hangKills > max(1, policy.killAllowance) + Int(refilled) + 1 { throw fail("\(hangKills) hung workers were killed") }
         case .protocolFault, .socketClosed: isRight = worker.isFaulty || worker.isDeaf || worker.isUnheard
         case .operatorKill: isRight = worker.operatorKilled
-        case .shutdown: isRight = isShuttingDown && (told >= shutdownAt || worker.phase == .starting)
+        case .shutdown:
+            isRight = isShuttingDown && (told >= shutdownAt || worker.phase == .starting) && (phase == .killing) == isKillingAll
         case .graceOver:
             switch worker.phase {
             case .draining: isRight = wasFor >= worker.phaseLimit

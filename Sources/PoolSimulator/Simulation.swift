@@ -68,6 +68,8 @@ package struct Simulation: ~Copyable {
     var isDraining = false
     var isShuttingDown = false
     var shutdownAt: UInt64 = .max
+    /// After `shutdownNow`.
+    var isKillingAll = false
     /// The machine knows that the shutdown's limit is over.
     var isEnding = false
     var isStopped = false

@@ -55,7 +55,7 @@ struct Poolctl: ParsableCommand {
     }
 
     /// The number of a closed one would go to the next thing that is opened, and the output into poold's socket. What stands there instead fails:
-    /// output is not lost, nor an empty body called, unnoticed.
+    /// no result is lost, and no empty body called, unnoticed.
     private static func occupyStandardStreams() {
         for descriptor: Int32 in 0...2 where fcntl(descriptor, F_GETFD) < 0 {
             guard open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY) == descriptor else { Glibc.exit(ExitStatus.other.rawValue) }

@@ -167,3 +167,4 @@ def test_second_signal_ends_at_once(basic):
         with pytest.raises(PooldError) as error:
             running.result()
         assert error.value.status == "worker_lost"
+        assert any("worker ended" in line and "cause=shutdown" in line and "method=basic.sleep" in line for line in basic.log().splitlines())

@@ -74,7 +74,7 @@ def test_no_daemon(tmp_path):
     done = ctl("call", "a.b", "--socket", "/" + "x" * 200)
     assert done.returncode == 3 and b"107 bytes" in done.stderr
     for path, what in ((tmp_path, "a folder is there, no socket"), (tmp_path / "file.control", "a file is there, no socket"),
-                       (tmp_path / "file.control/s", "a part of that path is no folder"), ("/dev/null", "a device or pipe is there")):
+                       (tmp_path / "file.control/s", "a part of that path is no folder"), ("/dev/null", "a device or pipe is there"), ("", "an empty path")):
         done = ctl("status", "--control", str(path))
         assert done.returncode == 3 and what in done.stderr.decode() and b"give the path of the socket" in done.stderr and b"has died" not in done.stderr, path
 
@@ -170,8 +170,10 @@ def test_a_closed_standard_stream_is_not_poolds_socket(poold, closed):
         assert "2" in closed or ("cannot write the output: Bad file descriptor" in done.stderr) == ("1" in closed), command
     if "0" in closed:
         assert shell("call basic.echo -").returncode == 64, "no empty body"
-    assert one.pool("basic")["counters"]["arrived"] == "2"
-    assert one.process.poll() is None and "malformed" not in one.log()
+    failed = shell("call basic.fail")
+    assert failed.returncode == 1 and ("2" in closed or "ValueError" in failed.stderr)
+    assert one.pool("basic")["counters"]["arrived"] == "3"
+    assert one.process.poll() is None and "malformed" not in one.log() and "closed for a fault" not in one.log()
 
 
 def test_events_of_a_wrong_pool(poold, tmp_path):

@@ -294,7 +294,17 @@ import Testing
         let problems = bench.problems("pools:\n  a:\n    module: [1]\n    workers: 449\n    min_workers: 5\n")
         #expect(problems.count == 2)
         #expect(problems.last?.hasPrefix("poold.yaml:4: pools.a.workers: found \"449\"") == true)
-        #expect(bench.problems("defaults: {workers: many}\npools:\n  a: {module: text.py, min_workers: 5}\n").count == 1)
+        let one = "pools:\n  a: {module: text.py, min_workers: 5}\n"
+        #expect(bench.problems("defaults: {workers: many}\n" + one).count == 1)
+        #expect(bench.problems("defaults: [1]\n" + one).count == 1)
+        #expect(bench.problems("limits: {max_unread_per_connection: x, max_unread_to_close: 4KiB}\n").count == 1)
+        #expect(bench.problems("pools:\n  a: {module: text.py, budget: 5, workers: 2}\ndefaults: {budget: {default: 2h, max: 1s}}\n").count == 1)
+    }
+
+    @Test func whatStandsThereIsComparedAllTheSame() {
+        #expect(bench.problems("defaults: {workers: many}\npools:\n  a: {module: text.py, workers: 2, min_workers: 5}\n").count == 2)
+        let twice = "pools:\n  a: {workers: 2, min_workers: 5}\n  a: {module: text.py}\n"
+        #expect(bench.problems(twice).count == 3, "the second a, no module, and too few workers")
     }
 
     @Test func poolsAreBounded() {

@@ -36,7 +36,7 @@ struct KeyTable<Root: Sendable>: Sendable {
         if let key = self[name] {
             context.key = prefix + name
             context.allowed = key.allowed
-            key.read(entry.value, &context, &root)
+            context.read(entry.keyPlace) { key.read(entry.value, &$0, &root) }
             origins[name] = entry.keyPlace
             return
         }
@@ -45,7 +45,8 @@ struct KeyTable<Root: Sendable>: Sendable {
             guard case .mapping(let entries) = entry.value.content else {
                 context.key = prefix + name
                 context.allowed = "a mapping of \(known.joined(separator: ", "))"
-                return context.refuse(entry.value)
+                for key in keys where key.name.hasPrefix(name + ".") { origins[key.name] = entry.keyPlace }
+                return context.read(entry.keyPlace) { $0.refuse(entry.value) }
             }
             for inner in entries { read(inner, section: name + ".", prefix: prefix, &context, &root, &origins) }
             return

@@ -51,6 +51,17 @@ struct ReadContext {
     var allowed = ""
     /// Where it is named.
     var place = Place(file: "")
+    /// Where keys are named whose values were refused: what holds for them is not what stands there.
+    private var refused: [Place] = []
+
+    /// Reads the value of one key that is named at `place`.
+    mutating func read(_ place: Place, _ body: (inout ReadContext) -> Void) {
+        let before = problems.problems.count
+        body(&self)
+        if problems.problems.count > before { refused.append(place) }
+    }
+
+    func isRefused(_ place: Place) -> Bool { refused.contains(place) }
 
     mutating func refuse(_ node: YAMLNode, hint: String = "") {
         if case .refused = node.content { return }

@@ -267,7 +267,7 @@ extension PoolMachine {
                 workers[slot].leaving = true
                 workers[slot].cause = .shutdown
             case .starting, .ready, .draining, .terminating:
-                if killing { kill(slot, .shutdown, &effects) } else { terminate(slot, .shutdown, &effects) }
+                if killing { hasten(slot, .shutdown, &effects) } else { terminate(slot, .shutdown, &effects) }
             case .empty, .killing: continue
             }
         }

@@ -110,6 +110,12 @@ extension PoolMachine {
         }
     }
 
+    /// Of a terminating one what was wrong in the first place tells more than that it did not hear SIGTERM either.
+    mutating func hasten(_ slot: Int, _ cause: WorkerCause, _ effects: inout EffectBuffer) {
+        let first = workers[slot].cause
+        kill(slot, workers[slot].phase == .terminating && (first == .hung || first == .unhealthy) ? first : cause, &effects)
+    }
+
     /// No more calls go there.
     mutating func stopServing(_ slot: Int) {
         workers[slot].leaving = true
@@ -120,10 +126,7 @@ extension PoolMachine {
         switch workers[slot].phase {
         case .starting: kill(slot, .startTimeout, &effects)
         case .draining: terminate(slot, .graceOver, &effects)
-        case .terminating:
-            // What was wrong with it in the first place tells more than that it did not hear SIGTERM either.
-            let cause = workers[slot].cause
-            kill(slot, cause == .hung || cause == .unhealthy ? cause : .graceOver, &effects)
+        case .terminating: hasten(slot, .graceOver, &effects)
         case .empty, .spawning, .ready, .killing: return
         }
     }

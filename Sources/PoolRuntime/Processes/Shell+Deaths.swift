@@ -79,7 +79,7 @@ extension Shell {
     mutating func noteWorker(_ pool: Int, _ worker: WorkerID, _ phase: WorkerPhase, _ cause: WorkerCause) {
         let death = phase == .empty ? pools[pool].deaths.settle(worker, cause) : nil
         let cause = death?.cause ?? cause
-        let level: Logger.Level
+        var level: Logger.Level
         switch cause {
         case .spawnFailed, .setupFailed, .startTimeout, .hung, .unhealthy, .protocolFault, .socketClosed, .crashed, .exited, .graceOver:
             level = .warning
@@ -89,6 +89,8 @@ extension Shell {
         var details: Logger.Metadata = metadata(pool, worker)
         details["cause"] = "\(cause)"
         if let death {
+            // The end of poold took a call with it.
+            if cause == .shutdown && !death.method.isEmpty { level = .warning }
             explainFailedStart(pool, death)
             details["pid"] = "\(death.pid)"
             details["exit"] = "\(death.exitText)"
