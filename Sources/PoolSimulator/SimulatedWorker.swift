@@ -21,6 +21,8 @@ struct SimulatedWorker {
         var serial: Int
         /// Ended or taken back: poold waits for its reply only to count it.
         var isOver = false
+        /// A scribbled page made poold believe that it began: no later look at the page takes it back.
+        var isBelievedBegun = false
         /// When it ended although it ran; 0: it did not.
         var overranAt: UInt64 = 0
         /// The shortest `hangAfter` since then.

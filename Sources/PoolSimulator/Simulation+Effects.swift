@@ -105,6 +105,7 @@ extension Simulation {
             workers[slot].scribbledDuring = UInt64(totals.events)
             workers[slot].scribbledAt = buffer.effects.count
             for held in workers[slot].held where !held.isOver { calls[held.serial].countsAsBegun = true }
+            for number in first...last { if let at = workers[slot].heldIndex(number) { workers[slot].held[at].isBelievedBegun = true } }
         } else {
             for number in first...last where number > started { takeFrom(slot, number) }
         }
@@ -113,7 +114,7 @@ extension Simulation {
 
     /// The call with this number is no longer at the worker: it waits, or ends before the event does.
     private mutating func takeFrom(_ slot: Int, _ number: UInt64) {
-        guard let at = workers[slot].heldIndex(number), !workers[slot].held[at].isOver else { return }
+        guard let at = workers[slot].heldIndex(number), !workers[slot].held[at].isOver, !workers[slot].held[at].isBelievedBegun else { return }
         workers[slot].held[at].isOver = true
         // It does not even take calls.
         if workers[slot].started < workers[slot].firstUnanswered {
