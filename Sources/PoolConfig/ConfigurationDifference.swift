@@ -27,6 +27,7 @@ package enum ConfigurationDifference {
         let own = Set(options.compactMap { value in pool(of: value.key).flatMap { value.key == "pools.\($0).module" ? $0 : nil } })
         var new = file.filter { value in pool(of: value.key).map { !own.contains($0) } ?? true }
         new += running.filter { value in pool(of: value.key).map(own.contains) ?? false }
+        let isSocketNamed = new.contains { $0.key == "daemon.socket" && $0.origin != "default" }
         let before = Dictionary(running.map { ($0.key, $0) }, uniquingKeysWith: { first, _ in first })
         for index in new.indices {
             let key = new[index].key
@@ -39,7 +40,8 @@ package enum ConfigurationDifference {
             if old.value == ConfigurationValue.hidden { new[index].value = old.value }
             guard new[index].origin == "default" else { continue }
             // Where nobody named it, the socket or the python3 of this user's environment is not poold's.
-            if old.origin == "default" && dependsOnEnvironment(key) { new[index].value = old.value }
+            let follows = key == "daemon.control_socket" && isSocketNamed
+            if old.origin == "default" && dependsOnEnvironment(key) && !follows { new[index].value = old.value }
             if key == "daemon.control_socket", let socket = overridden["daemon.socket"] { new[index].value = FlowText.scalar(socket + ".control") }
         }
         followWorkers(&new)

@@ -47,7 +47,7 @@ struct ServeOptions: ParsableArguments {
     @Option(help: "Where calls of a session go: any worker (default), preferably its last one, or only that one.")
     var affinity: AffinityName?
 
-    @Option(help: ArgumentHelp("A session unused for so long is forgotten. Default: 15m.", valueName: "span"))
+    @Option(help: ArgumentHelp("A session unused for so long is forgotten; 0: never. Default: 15m.", valueName: "span"))
     var sessionTimeToLive: String?
 
     @Option(help: "Under overload: refuse what cannot meet its budget (default); also shed the oldest by CoDel; or serve the newest first.")

@@ -47,6 +47,16 @@ import Testing
         #expect(ConfigurationValue.hidden == "(shown to who may operate)")
     }
 
+    @Test func theDefaultControlSocketFollowsTheSocket() throws {
+        let pools = "pools:\n  text: {module: a.b}\n"
+        let running = try #require(bench.loaded("daemon: {socket: /run/a}\n" + pools)).values
+        let new = try #require(bench.loaded("daemon: {socket: /run/b}\n" + pools)).values
+        #expect(
+            ConfigurationDifference.changes(of: running, byReloading: new) == [
+                change("daemon.socket", "/run/a", "/run/b", .restart), change("daemon.control_socket", "/run/a.control", "/run/b.control", .restart),
+            ])
+    }
+
     @Test func theDefaultBoundFollowsTheWorkersOfAnOption() throws {
         let file = "pools:\n  text: {module: a.b, workers: 3}\n"
         let running = try running(file, workers: "100").values
