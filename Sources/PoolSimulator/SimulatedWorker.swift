@@ -21,8 +21,10 @@ struct SimulatedWorker {
         var serial: Int
         /// Ended or taken back: poold waits for its reply only to count it.
         var isOver = false
-        /// A scribbled page made poold believe that it began: no later look at the page takes it back.
-        var isBelievedBegun = false
+        /// A scribbled page made poold believe that it began: what was decided before that, in the same event and below this place among
+        /// its effects, does not take it back.
+        var believedDuring: UInt64 = 0
+        var believedAt = 0
         /// When it ended although it ran; 0: it did not.
         var overranAt: UInt64 = 0
         /// The shortest `hangAfter` since then.

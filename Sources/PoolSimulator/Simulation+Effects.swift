@@ -105,7 +105,11 @@ extension Simulation {
             workers[slot].scribbledDuring = UInt64(totals.events)
             workers[slot].scribbledAt = buffer.effects.count
             for held in workers[slot].held where !held.isOver { calls[held.serial].countsAsBegun = true }
-            for number in first...last { if let at = workers[slot].heldIndex(number) { workers[slot].held[at].isBelievedBegun = true } }
+            for number in first...last {
+                guard let at = workers[slot].heldIndex(number) else { continue }
+                workers[slot].held[at].believedDuring = workers[slot].scribbledDuring
+                workers[slot].held[at].believedAt = workers[slot].scribbledAt
+            }
         } else {
             for number in first...last where number > started { takeFrom(slot, number) }
         }
@@ -114,7 +118,8 @@ extension Simulation {
 
     /// The call with this number is no longer at the worker: it waits, or ends before the event does.
     private mutating func takeFrom(_ slot: Int, _ number: UInt64) {
-        guard let at = workers[slot].heldIndex(number), !workers[slot].held[at].isOver, !workers[slot].held[at].isBelievedBegun else { return }
+        guard let at = workers[slot].heldIndex(number), !workers[slot].held[at].isOver else { return }
+        if workers[slot].held[at].believedDuring == UInt64(totals.events) && effectAt < workers[slot].held[at].believedAt { return }
         workers[slot].held[at].isOver = true
         // It does not even take calls.
         if workers[slot].started < workers[slot].firstUnanswered {
