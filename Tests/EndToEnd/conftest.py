@@ -117,6 +117,11 @@ class Poold:
     def workers(self, name):
         return [w for w in self.pool(name).get("workers", []) if w["phase"] == "ready"]
 
+    def full(self, name):
+        """pids of a pool's workers once it has all that it wants: calls are let in when it has one."""
+        wait_for(lambda: len(self.workers(name)) == self.pool(name)["wanted"], 20, "a full pool")
+        return {w["pid"] for w in self.workers(name)}
+
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 

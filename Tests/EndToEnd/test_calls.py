@@ -131,7 +131,7 @@ def test_scale_recycle_drain_resume(basic):
             basic.ctl("scale", "basic", "1")
             assert [f.result() for f in running] == ["slept"] * 5, "a busy worker is not killed by a scale-down"
         wait_for(lambda: len(basic.pool("basic")["workers"]) == 1, what="one worker")
-        before = {w["pid"] for w in basic.workers("basic")}
+        before = basic.full("basic")
         basic.ctl("recycle", "basic")
         for value in range(200):
             assert client.call("basic.echo", [value]) == value

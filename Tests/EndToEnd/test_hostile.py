@@ -194,7 +194,7 @@ def test_the_largest_body_stays_what_workers_were_told(site):  # noqa: F811
     site.module("text")
     site.configure({"text": {"workers": 1}}, limits="{ max_body: 2MiB }")
     poold = site.start()
-    before = pids(poold, "text")
+    before = poold.full("text")
     site.configure({"text": {"workers": 1}}, limits="{ max_body: 8MiB }")
     effects = [c["effect"] for c in site.reload()["changes"]]
     with poold.client() as client:

@@ -60,7 +60,7 @@ def test_recycling_by_memory(poold):
 
 def test_recycling_by_age(poold):
     one = poold("basic", workers=2, options=["--recycle-age", "1"])
-    before = {w["pid"] for w in one.workers("basic")}
+    before = one.full("basic")
     with one.client() as client:
         end = time.monotonic() + 4
         while time.monotonic() < end:

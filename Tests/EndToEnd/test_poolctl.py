@@ -238,7 +238,7 @@ def test_a_poold_that_is_killed_during_a_wait(poold):
 
 def test_recycle_and_drain_wait(poold):
     one = poold("basic")
-    before = {w["pid"] for w in one.workers("basic")}
+    before = one.full("basic")
     assert "2 workers replaced" in one.ctl("recycle", "basic", "--wait").stdout
     assert len(one.workers("basic")) == 2 and not before & {w["pid"] for w in one.workers("basic")}
     caller = subprocess.Popen([str(BIN / "poolctl"), "call", "basic.sleep", "[1.5]", "--socket", one.socket], stdout=subprocess.PIPE)

@@ -114,7 +114,7 @@ def test_a_method_renamed_while_a_client_calls_it(site):
     site.module("text")
     site.configure({"text": {"workers": 2}})
     poold = site.start()
-    before = pids(poold, "text")
+    before = poold.full("text")
     callers = Callers(poold.socket, "text.greet")
     time.sleep(0.3)
     site.module("text", method="welcome", version=2)
@@ -154,7 +154,7 @@ def test_pools_come_and_go_under_load(site):
     site.module("text")
     site.configure({"text": {"workers": 2}})
     poold = site.start()
-    before = pids(poold, "text")
+    before = poold.full("text")
     callers = Callers(poold.socket, "text.greet")
     descriptors = poold.descriptors()
     for version in range(1, 4):
@@ -224,7 +224,7 @@ def test_nothing_changes_if_anything_is_wrong(site):
     site.module("text")
     site.configure({"text": {"workers": 1}})
     poold = site.start()
-    before = pids(poold, "text")
+    before = poold.full("text")
     site.file.write_text("pools:\n  text:\n    module: text.py\n    workers: many\n    wrokers: 3\n  gone: { module: missing.py }\n")
     errors = site.reload()["errors"]
     assert any("poold.yaml:4" in e and "many" in e for e in errors), errors
