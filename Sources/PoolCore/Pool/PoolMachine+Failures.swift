@@ -42,7 +42,8 @@ extension PoolMachine {
             circuitCount += 1
             if circuitCount >= policy.circuitFailures { openCircuit(&effects) }
         case .halfOpen:
-            circuitSpan = min(circuitSpan * 2, max(policy.circuitOpenFor, 60_000_000_000))
+            let longest = max(policy.circuitOpenFor, 60_000_000_000)
+            circuitSpan = circuitSpan > longest / 2 ? longest : circuitSpan * 2
             openCircuit(&effects)
         case .open: return
         }
