@@ -1,8 +1,10 @@
 """What a hostile caller, an unlucky operator or bad timing must not achieve."""
 import json
 import os
+import pathlib
 import signal
 import socket
+import subprocess
 import threading
 import time
 
@@ -507,3 +509,32 @@ def test_as_many_pools_as_a_configuration_may_have_and_the_canary(manager, tmp_p
     os.kill(one.process.pid, signal.SIGHUP)
     wait_for(lambda: "configuration reloaded" in one.log(), 20, "the reload")
     assert one.canary()
+
+
+def test_a_budget_begins_when_its_call_is_read(poold, tmp_path, monkeypatch):
+    """A turn that is held up began before the call was sent: counted from then, the budget would be over too early."""
+    library = tmp_path / "slow_recv.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), str(pathlib.Path(__file__).parent / "slow_recv.c")], check=True)
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    one = poold("basic", workers=1)
+    monkeypatch.delenv("LD_PRELOAD")
+
+    def call(seconds, budget):
+        return _wire.frame(_wire.CALL, bytes([11]) + b"basic.sleep" + seconds, flags=_wire.END | _wire.NAMED, id=1, time=budget)
+
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
+        for one_socket in (busy, waiting):
+            one_socket.settimeout(20)
+            one_socket.connect(one.socket)
+        busy.sendall(call(b"[0.5]", 10_000_000_000))
+        time.sleep(0.2)
+        waiting.sendall(_wire.frame(_wire.PING, id=7))
+        time.sleep(0.015)
+        began = time.monotonic()
+        waiting.sendall(call(b"[0]", 60_000_000))
+        decoder, end = _wire.Decoder(1 << 20), None
+        while end is None:
+            end = next((frame for frame in decoder.feed(waiting.recv(1 << 16)) if frame[0] != _wire.PONG), None)
+        took = time.monotonic() - began
+        assert (end[0], _wire.STATUS[end[2]]) == (_wire.ERROR, "timeout_waiting") and 0.06 <= took < 5, (end, took)
+        assert busy.recv(1 << 16)

@@ -22,6 +22,7 @@ extension Shell {
         if connections[index].inputCount > 0 { return readBehind(index) }
         let count = recv(connections[index].descriptor, scratch, Self.scratchBytes, 0)
         guard count > 0 else { return count }
+        noteTimeOfArrival(index)
         let generation = connections[index].generation
         let used = consume(index, UnsafeRawPointer(scratch), count)
         guard used < count, connections[index].role != .free, connections[index].generation == generation else { return count }
@@ -64,6 +65,7 @@ extension Shell {
         }
         let count = recv(connections[index].descriptor, block.pointer! + have, block.capacity - have, 0)
         guard count > 0 else { return count }
+        noteTimeOfArrival(index)
         connections[index].input = Block()
         connections[index].inputCount = 0
         consumeBlock(index, block, have + count)

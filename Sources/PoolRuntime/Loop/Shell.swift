@@ -215,6 +215,11 @@ struct Shell: ~Copyable {
         _ = cpoold_epoll_control(epoll, EPOLL_CTL_ADD, descriptor, EPOLLIN.rawValue, kind.token(index: index, generation: generation))
     }
 
+    /// A budget begins when its call is read. A turn that was held up, by the scheduler perhaps, began before the call was even sent.
+    @inline(__always) mutating func noteTimeOfArrival(_ index: Int) {
+        if connections[index].role == .client { now = cpoold_now() }
+    }
+
     /// The loop thread's life.
     mutating func run() {
         for pool in configuration.pools { addPool(pool) }
