@@ -526,8 +526,8 @@ def test_a_budget_begins_when_its_call_is_read(poold, tmp_path, monkeypatch):
         for one_socket in (busy, waiting):
             one_socket.settimeout(20)
             one_socket.connect(one.socket)
-        busy.sendall(call(b"[0.5]", 10_000_000_000))
-        time.sleep(0.2)
+        busy.sendall(call(b"[2]", 10_000_000_000))
+        wait_for(lambda: one.workers("basic")[0].get("runningMethod") == "sleep", 10, "a busy worker")
         waiting.sendall(_wire.frame(_wire.PING, id=7))
         time.sleep(0.015)
         began = time.monotonic()
