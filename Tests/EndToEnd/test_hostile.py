@@ -528,6 +528,7 @@ def test_a_budget_begins_when_its_call_is_read(poold, tmp_path, monkeypatch):
             one_socket.connect(one.socket)
         busy.sendall(call(b"[2]", 10_000_000_000))
         wait_for(lambda: one.workers("basic")[0].get("runningMethod") == "sleep", 10, "a busy worker")
+        time.sleep(0.2)  # poolctl's connection is read to its end, in a turn of its own
         waiting.sendall(_wire.frame(_wire.PING, id=7))
         time.sleep(0.015)
         began = time.monotonic()
