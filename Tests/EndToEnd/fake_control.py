@@ -1,4 +1,5 @@
 """A control socket that answers what a test wants, well or badly: shapes that a healthy poold does not show."""
+import contextlib
 import socket
 import struct
 import threading
@@ -32,8 +33,12 @@ class FakeControl:
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
         self.listener.listen()
-        self.kept = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.kept, self.threads = [], []
+        self._start(self._accept)
+
+    def _start(self, function, *arguments):
+        self.threads.append(threading.Thread(target=function, args=arguments, daemon=True))
+        self.threads[-1].start()
 
     def _accept(self):
         while True:
@@ -42,7 +47,7 @@ class FakeControl:
             except OSError:
                 return
             self.kept.append(peer)
-            threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
+            self._start(self._serve, peer)
 
     def _serve(self, peer):
         stream = peer.makefile("rb")
@@ -69,6 +74,11 @@ class FakeControl:
             peer.sendall(HEADER.pack(28 + len(body), kind, 1 if kind == ERROR else 0, status, number, 0, 0) + body)
 
     def close(self):
-        self.listener.close()
-        for peer in self.kept:
-            peer.close()
+        # A thread that still waits in accept() or read() would wait at whatever socket has the number next.
+        for one in (self.listener, *self.kept):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:
+            thread.join(10)
+        for one in (self.listener, *self.kept):
+            one.close()

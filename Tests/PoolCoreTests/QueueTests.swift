@@ -124,6 +124,31 @@ struct QueueBench {
     }
 }
 
+/// A call is refused for its predicted wait only where there is evidence for it.
+@Suite struct PredictionTests {
+    private func refusal(after calls: UInt64, of seconds: UInt64) -> Refusal? {
+        var bench = Bench {
+            $0.workers = 1
+            $0.window = 1
+        }
+        bench.start()
+        for number in 1...calls {
+            _ = bench.arrive()
+            _ = bench.apply(.workerReplied(PoolCoreTests.first, number: number, kind: .result, ran: seconds * 1_000_000_000), after: seconds * 1_000_000_000)
+        }
+        _ = bench.arrive()
+        guard case .refuse(let refusal) = bench.arrive(budget: 1_000_000_000).first else { return nil }
+        return refusal
+    }
+
+    @Test func oneSlowCallIsNoEvidence() {
+        #expect(refusal(after: 1, of: 20) == nil)
+        #expect(refusal(after: 7, of: 20) == nil)
+        #expect(refusal(after: 8, of: 20)?.reason == .wouldExpire)
+        #expect(refusal(after: 8, of: 20)?.predictedWait == 20_000_000_000)
+    }
+}
+
 /// The limits are of what waits: an idle worker's call is none of that.
 @Suite struct NoQueueTests {
     private func arrival(session: UInt64 = 0, bytes: UInt32 = 0, target: WorkerID = .none) -> Arrival {

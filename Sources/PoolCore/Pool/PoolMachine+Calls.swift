@@ -30,7 +30,7 @@ extension PoolMachine {
         calls.records[index].arrived = now
         calls.records[index].deadline = deadline
         calls.records[index].session = arrival.session
-        calls.records[index].cost = times.cost(method)
+        calls.records[index].cost = times.expected(method)
         calls.records[index].identity = identity
         calls.records[index].method = method
         calls.records[index].priority = arrival.priority
@@ -64,7 +64,7 @@ extension PoolMachine {
         }
         if overloaded && policy.overload == .newestFirst { return nil }
         let budget = arrival.budget == 0 ? policy.defaultBudget : arrival.budget
-        let need = wait &+ (times.bound(arrival.method.index) ?? times.cost(arrival.method.index))
+        let need = wait &+ (times.bound(arrival.method.index) ?? 0)
         if readyCount > 0 && need > budget {
             return refuse(.wouldExpire, wait: wait, retryAfter: max(need - budget, 1_000_000))
         }

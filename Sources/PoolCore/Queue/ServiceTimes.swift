@@ -46,7 +46,13 @@ struct ServiceTimes {
         while methods.count <= Int(method) { methods.append(Method()) }
     }
 
-    /// Expected worker time of a call, 0 while unknown.
+    /// Expected worker time of a call as predictions take it, 0 while not trusted: the first call of a method may load a model for half a
+    /// minute, and those behind it are not refused for that.
+    func expected(_ method: UInt16) -> Nanoseconds {
+        Int(method) < methods.count && methods[Int(method)].samples >= Self.trusted ? cost(method) : 0
+    }
+
+    /// Worker time of a call as far as it is known, for fair shares: a guess is fairer than none there.
     func cost(_ method: UInt16) -> Nanoseconds {
         guard Int(method) < methods.count, methods[Int(method)].samples > 0 else { return 0 }
         return methods[Int(method)].mean + UInt64(max(0, overhead))
