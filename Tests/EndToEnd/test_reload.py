@@ -64,8 +64,8 @@ class Site:
             text.append(f"  {name}: {{ module: {name}.py{''.join(f', {k}: {v}' for k, v in keys.items())} }}")
         self.file.write_text("\n".join(text) + "\n")
 
-    def start(self):
-        self.poold = Poold(str(self.folder), options=["--config", str(self.file)], workers=None)
+    def start(self, wait=True):
+        self.poold = Poold(str(self.folder), options=["--config", str(self.file)], workers=None, wait=wait)
         return self.poold
 
     def reload(self, *options):

@@ -22,6 +22,7 @@ import Testing
                 queue:
                   max_byte: 5
                 max_calls: 7
+                start_timeout: 4s
               other:
                 workers: 4
               "a b": {module: x}
@@ -36,9 +37,10 @@ import Testing
                 "poold.yaml:10: pools.text.wokers: found an unknown key; did you mean \"workers\"?",
                 "poold.yaml:12: pools.text.queue.max_byte: found an unknown key; did you mean \"max_bytes\"?",
                 "poold.yaml:13: pools.text.max_calls: found an unknown key; did you mean \"prefetch.max_calls\"?",
-                "poold.yaml:14: pools.other.module: found no module, allowed: a dotted Python module or a path to a .py file",
-                "poold.yaml:16: pools: found the name \"a b\", allowed: 1 to 64 letters, digits, - and _",
-                "poold.yaml:17: nonsense: found an unknown key, allowed: defaults, pools, daemon, log, roles, limits",
+                "poold.yaml:14: pools.text.start_timeout: found an unknown key; did you mean \"lifecycle.start_timeout\"?",
+                "poold.yaml:15: pools.other.module: found no module, allowed: a dotted Python module or a path to a .py file",
+                "poold.yaml:17: pools: found the name \"a b\", allowed: 1 to 64 letters, digits, - and _",
+                "poold.yaml:18: nonsense: found an unknown key, allowed: defaults, pools, daemon, log, roles, limits",
             ])
     }
 

@@ -215,6 +215,20 @@ struct QueueBench {
         #expect(effects == [.spawn(pool: 0, worker(1)), .spawn(pool: 0, worker(2))])
     }
 
+    @Test func templatesStartInTurnsBesideTheWorkers() {
+        var host = HostMachine(startingAtOnce: 2)
+        var effects: [HostMachine.Effect] = []
+        for pool in 0..<4 { host.handle(.templateWanted(pool: UInt16(pool)), into: &effects) }
+        host.handle(.spawnWanted(pool: 9, worker(0)), into: &effects)
+        #expect(effects == [.startTemplate(pool: 0), .startTemplate(pool: 1), .spawn(pool: 9, worker(0))])
+        effects = []
+        host.handle(.templateEnded(pool: 2), into: &effects)
+        #expect(effects.isEmpty, "one that waited is not wanted any more")
+        host.handle(.templateEnded(pool: 1), into: &effects)
+        host.handle(.templateEnded(pool: 1), into: &effects)
+        #expect(effects == [.startTemplate(pool: 3)], "an end that is told twice frees one place")
+    }
+
     @Test func aReservedPoolNeedsNoPlace() {
         var host = HostMachine(startingAtOnce: 1)
         var effects: [HostMachine.Effect] = []

@@ -65,13 +65,12 @@ struct KeyTable<Root: Sendable>: Sendable {
         return "write \(parts.dropLast().map { "\($0): {" }.joined())\(parts.last!): …\(String(repeating: "}", count: parts.count - 1))"
     }
 
-    /// The name that was meant: a neighbour of nearly the same letters, or the same name in another section.
+    /// The name that was meant: the same one in another section, or one of nearly the same letters, here before elsewhere.
     private func hint(_ word: String, _ section: String) -> String {
-        let neighbours = members[section] ?? []
-        if let near = EditDistance.nearest(word, neighbours) { return "did you mean \(quoted(near))?" }
         if let elsewhere = keys.first(where: { $0.name.hasSuffix("." + word) || ($0.name == word && !section.isEmpty) }) {
             return "did you mean \(quoted(elsewhere.name))?"
         }
+        if let near = EditDistance.nearest(word, members[section] ?? []) { return "did you mean \(quoted(near))?" }
         if let near = EditDistance.nearest(word, keys.flatMap { $0.name.split(separator: ".").suffix(1).map(String.init) }),
             let key = keys.first(where: { $0.name == near || $0.name.hasSuffix("." + near) })
         {

@@ -22,11 +22,7 @@ extension Shell {
             case .blame(let call, let method): blame(pool, call, method)
             case .revoke(let worker, let number, let interrupt): revoke(pool, worker, number, number, interrupt)
             case .takeBack(let worker, let first, let last): revoke(pool, worker, first, last, false)
-            case .spawn(let worker):
-                host.handle(
-                    pools[pool].configuration.isReserved ? .reservedSpawnWanted(pool: UInt16(pool), worker) : .spawnWanted(pool: UInt16(pool), worker),
-                    into: &hostEffects)
-                spawnGranted()
+            case .spawn(let worker): spawnWanted(pool, worker)
             case .ping(let worker):
                 withSocket(pool, worker) { shell, index in shell.appendFrame(index, Header(.ping, id: 1, time: shell.now)) }
             case .drainWorker(let worker):

@@ -56,6 +56,8 @@ struct TemplateEntry {
     /// When it must be ready, or have answered the oldest order to fork; ns.
     var answerBy = UInt64.max
     var ticket: UInt64 = 0
+    /// It waits for a place among the templates that are starting.
+    var isQueued = false
     /// Workers that wait for it to become ready.
     var waiting: [WorkerID] = []
     /// Workers that it was asked for.
@@ -66,6 +68,8 @@ struct TemplateEntry {
     var refusal = ""
     /// It is ended because another one, of other code, takes its place at once.
     var isReplaced = false
+
+    var isAbsent: Bool { pid == 0 && ticket == 0 && !isQueued }
 }
 
 /// One pool: its machine and what the machine does not know.

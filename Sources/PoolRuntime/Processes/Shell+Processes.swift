@@ -8,6 +8,15 @@ import PoolWire
 extension Shell {
     // MARK: - Birth
 
+    /// A worker waits for its pool's template, then for a place among those that are starting.
+    mutating func spawnWanted(_ pool: Int, _ worker: WorkerID) {
+        if pools[pool].template.state == .starting { return pools[pool].template.waiting.append(worker) }
+        host.handle(
+            pools[pool].configuration.isReserved ? .reservedSpawnWanted(pool: UInt16(pool), worker) : .spawnWanted(pool: UInt16(pool), worker),
+            into: &hostEffects)
+        spawnGranted()
+    }
+
     /// Carries out what the host machine has granted.
     mutating func spawnGranted() {
         // A start that fails at once grants the next one: in this loop, not one within the other.
@@ -16,6 +25,7 @@ extension Shell {
         while !hostEffects.isEmpty {
             switch hostEffects.removeFirst() {
             case .spawn(let pool, let worker): spawn(Int(pool), worker)
+            case .startTemplate(let pool): launchTemplate(Int(pool))
             }
         }
         isGranting = false
@@ -27,6 +37,10 @@ extension Shell {
     }
 
     private mutating func spawn(_ pool: Int, _ worker: WorkerID) {
+        if pools[pool].template.state == .starting {
+            pools[pool].template.waiting.append(worker)
+            return startEnded(pool, worker)
+        }
         let entry = pools[pool].workers + Int(worker.slot)
         guard makeDescriptors(entry) else {
             let error = errno
@@ -38,11 +52,7 @@ extension Shell {
             return
         }
         entry.pointee.generation = worker.generation
-        switch pools[pool].template.state {
-        case .ready: fork(pool, worker)
-        case .starting: pools[pool].template.waiting.append(worker)
-        case .off, .failed: spawnCold(pool, worker)
-        }
+        if pools[pool].template.state == .ready { fork(pool, worker) } else { spawnCold(pool, worker) }
     }
 
     /// Sockets, page, stack file and pipes of one worker.
@@ -182,20 +192,14 @@ extension Shell {
 
     func text(of error: Int32) -> String { String(cString: strerror(error)) }
 
-    mutating func respawnCold(_ pool: Int, _ worker: WorkerID) {
-        if renewDescriptors(pool, worker) { spawnCold(pool, worker) }
-    }
-
-    /// An unreported fork may hold the old descriptors until it sees them close. False: there is no such worker any more, or no
-    /// descriptors are left and its start has failed.
-    mutating func renewDescriptors(_ pool: Int, _ worker: WorkerID) -> Bool {
+    /// The template that was asked for this worker is gone: it gives its place back and is wanted anew. A fork that was not reported may
+    /// hold the old descriptors until it sees them close.
+    mutating func wantAgain(_ pool: Int, _ worker: WorkerID) {
         let entry = pools[pool].workers + Int(worker.slot)
-        guard entry.pointee.generation == worker.generation, entry.pointee.socket >= 0 else { return false }
+        guard entry.pointee.generation == worker.generation, entry.pointee.socket >= 0 else { return }
         discard(entry)
-        let isMade = makeDescriptors(entry)
-        entry.pointee.generation = worker.generation
-        if !isMade { fail(pool, worker, EMFILE) }
-        return isMade
+        startEnded(pool, worker)
+        spawnWanted(pool, worker)
     }
 
     // MARK: - Death

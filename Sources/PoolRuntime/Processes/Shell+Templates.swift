@@ -6,12 +6,22 @@ import PoolCore
 import PoolWire
 
 extension Shell {
-    /// Starts a pool's template, at first and after it died. Meanwhile workers wait for it, or start cold once it has failed.
+    /// A pool's template is wanted, at first and after it died. Meanwhile workers wait for it, or start cold once it has failed.
     mutating func startTemplate(_ pool: Int) {
         templateDeadline = 0
         pools[pool].template.restartAt = .max
-        guard pools[pool].configuration.usesTemplate, pools[pool].template.pid == 0, pools[pool].template.ticket == 0, !isStopping, !pools[pool].isRemoved
-        else { return }
+        guard pools[pool].configuration.usesTemplate, pools[pool].template.isAbsent, !isStopping, !pools[pool].isRemoved else { return }
+        if pools[pool].template.failures == 0 { pools[pool].template.state = .starting }
+        pools[pool].template.isQueued = true
+        host.handle(.templateWanted(pool: UInt16(pool)), into: &hostEffects)
+        spawnGranted()
+    }
+
+    /// Its turn has come.
+    mutating func launchTemplate(_ pool: Int) {
+        guard pools[pool].template.isQueued else { return }
+        templateDeadline = 0
+        pools[pool].template.isQueued = false
         var pair: [Int32] = [-1, -1]
         guard socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &pair) == 0 else {
             return templateFailed(pool, text(of: errno))
@@ -41,7 +51,6 @@ extension Shell {
         ]
         pools[pool].template.childEnds = [pair[1], ends[0][1], ends[1][1]]
         pools[pool].template.ticket = ticket
-        if pools[pool].template.failures == 0 { pools[pool].template.state = .starting }
         orders[ticket] = .template(pool: pool)
         pools[pool].template.answerBy = now + configuration.policy.startTimeout
         if !spawner.submit(order) {
@@ -73,7 +82,14 @@ extension Shell {
         if isStopping || pools[pool].isRemoved || pools[pool].template.isReplaced { stopTemplate(pool) }
     }
 
+    /// Another pool's may start.
+    private mutating func templateStartEnded(_ pool: Int) {
+        host.handle(.templateEnded(pool: UInt16(pool)), into: &hostEffects)
+        spawnGranted()
+    }
+
     private mutating func discardTemplate(_ pool: Int) {
+        templateStartEnded(pool)
         if pools[pool].template.control >= 0 { close(pools[pool].template.control) }
         pools[pool].template.control = -1
         for descriptor in pools[pool].template.childEnds { close(descriptor) }
@@ -85,6 +101,7 @@ extension Shell {
 
     /// Who waited for it starts cold; it is tried again later, later each time.
     private mutating func templateFailed(_ pool: Int, _ reason: String) {
+        templateStartEnded(pool)
         pools[pool].template.state = .failed
         pools[pool].template.failures += 1
         let wait = min(UInt64(200_000_000) << UInt64(min(pools[pool].template.failures, 8)), 30_000_000_000)
@@ -95,7 +112,7 @@ extension Shell {
                 "template is gone; workers start cold until it is back",
                 metadata: ["pool": "\(pools[pool].configuration.name)", "reason": "\(reason)", "retry_milliseconds": "\(wait / 1_000_000)"])
         }
-        startWaitingCold(pool)
+        startWaiting(pool)
     }
 
     // MARK: - Forking
@@ -147,9 +164,8 @@ extension Shell {
             pools[pool].template.failures = 0
             pools[pool].template.answerBy = .max
             journal.info("template is ready", metadata: ["pool": "\(pools[pool].configuration.name)", "pid": "\(pools[pool].template.pid)"])
-            let waiting = pools[pool].template.waiting
-            pools[pool].template.waiting = []
-            for worker in waiting { fork(pool, worker) }
+            templateStartEnded(pool)
+            startWaiting(pool)
         case UInt8(ascii: "F"):
             let reason = String(decoding: message.dropFirst(), as: UTF8.self)
             pools[pool].template.refusal = reason
@@ -217,9 +233,11 @@ extension Shell {
             pools[pool].template.isReplaced = true
             if pools[pool].configuration.usesTemplate { pools[pool].template.state = .starting }
             stopTemplate(pool)
-        } else {
-            if !pools[pool].configuration.usesTemplate { pools[pool].template.state = .off }
+        } else if pools[pool].configuration.usesTemplate {
             startTemplate(pool)
+        } else {
+            stopTemplate(pool)
+            pools[pool].template.state = .off
         }
     }
 
@@ -228,32 +246,29 @@ extension Shell {
         pools[pool].template.isReplaced = false
         pools[pool].template.refusal = ""
         pools[pool].template.failures = 0
-        let waiting = pools[pool].template.waiting
-        pools[pool].template.waiting = []
         // A pool that stops gets no other template: who waits must come to be all the same, so that its end can be seen.
-        if pools[pool].configuration.usesTemplate && !isStopping && !pools[pool].isRemoved {
-            pools[pool].template.state = .starting
-            startTemplate(pool)
-            // A fork that was not reported may hold the old descriptors until it sees them close.
-            for worker in asked { if renewDescriptors(pool, worker) { pools[pool].template.waiting.append(worker) } }
-            pools[pool].template.waiting += waiting
-            if pools[pool].template.state == .failed { startWaitingCold(pool) }
-        } else {
-            pools[pool].template.state = .off
-            for worker in asked { respawnCold(pool, worker) }
-            for worker in waiting { spawnCold(pool, worker) }
-        }
+        let isWanted = pools[pool].configuration.usesTemplate && !isStopping && !pools[pool].isRemoved
+        pools[pool].template.state = isWanted ? .starting : .off
+        for worker in asked { wantAgain(pool, worker) }
+        if isWanted { startTemplate(pool) } else { startWaiting(pool) }
         endWhenStopped()
     }
 
-    private mutating func startWaitingCold(_ pool: Int) {
+    /// It is decided whether the template comes: those that waited for it get on, by it or cold.
+    private mutating func startWaiting(_ pool: Int) {
         let waiting = pools[pool].template.waiting
         pools[pool].template.waiting = []
-        for worker in waiting { spawnCold(pool, worker) }
+        for worker in waiting { spawnWanted(pool, worker) }
     }
 
     mutating func stopTemplate(_ pool: Int) {
         pools[pool].template.restartAt = .max
+        if pools[pool].template.isQueued {
+            pools[pool].template.isQueued = false
+            pools[pool].template.state = .off
+            templateStartEnded(pool)
+            startWaiting(pool)
+        }
         if pools[pool].template.pid > 0 { Glibc.kill(pools[pool].template.pid, SIGKILL) }
     }
 
@@ -290,10 +305,10 @@ extension Shell {
         pools[pool].template.asked = []
         pendingForks -= asked.count
         if pools[pool].template.isReplaced { return startReplacement(pool, asked) }
-        for worker in asked { respawnCold(pool, worker) }
         let refusal = pools[pool].template.refusal
         pools[pool].template.refusal = ""
         templateFailed(pool, refusal.isEmpty ? (status >= 1000 ? "signal \(status - 1000)" : "exit status \(status)") : refusal)
+        for worker in asked { wantAgain(pool, worker) }
         endWhenStopped()
     }
 }

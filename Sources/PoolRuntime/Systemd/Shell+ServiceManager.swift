@@ -83,11 +83,12 @@ extension Shell {
         }
     }
 
-    /// A template that hangs, then a cold start that does.
+    /// Templates that hang, in turns, then cold starts that do; two hours at most.
     private var longestStart: UInt64 {
         var longest: UInt64 = 0
         for pool in 0..<poolCount { longest = max(longest, pools[pool].configuration.policy.startTimeout) }
-        return 2 * min(longest, 3_600_000_000_000)
+        let turns = UInt64((poolCount + configuration.startingAtOnce - 1) / configuration.startingAtOnce)
+        return 2 * min(min(longest, 3_600_000_000_000) * turns, 3_600_000_000_000)
     }
 
     /// Callers are let in, and every pool has `minimumWorkers` ready (at least one, at most those it wants), or has failed to

@@ -1,0 +1,109 @@
+"""Templates of many pools: they start in turns, and none keeps the workers of another pool from starting."""
+import os
+import signal
+import time
+
+import pytest
+from conftest import wait_for
+from test_reload import pids, site  # noqa: F401
+
+SERVE = "\nfrom poold import worker\n\n@worker.method\ndef greet(value=None):\n    return value\n"
+HEAVY = "import time\nend = time.process_time() + 0.5\nwhile time.process_time() < end: pass\n" + SERVE
+SLOW = "import os, time\nwhile not os.path.exists(__file__ + '.go'): time.sleep(0.01)\n" + SERVE
+
+
+def write(site, name, text):
+    (site.folder / f"{name}.py").write_text(text)
+    return name
+
+
+def started(site):
+    """As soon as it answers an operator."""
+    poold = site.start(wait=False)
+    wait_for(lambda: poold.ctl("status", check=False).returncode == 0, 10, "poold")
+    return poold
+
+
+def state(poold, name):
+    return poold.pool(name)["template"]
+
+
+def template(poold, name):
+    return poold.pool(name).get("templatePid", 0)
+
+
+def test_imports_of_many_pools_are_no_storm(site):
+    """Twenty imports of half a second each take longer than a start may, if all run at once on a few cores."""
+    names = [write(site, f"heavy_{number}", HEAVY) for number in range(20)]
+    site.configure({name: {"workers": 1, "lifecycle": "{ start_timeout: 4s }"} for name in names})
+    poold = site.start()
+    wait_for(lambda: all(len(pids(poold, name)) == 1 for name in names), 60, "all pools")
+    assert {state(poold, name) for name in names} == {"ready"}
+    assert "template is gone" not in poold.log()
+
+
+def test_a_slow_import_holds_up_its_own_pool_alone(site):
+    slow, quick = write(site, "a_slow", SLOW), write(site, "b_quick", SERVE)
+    site.configure({slow: {"workers": 8, "starting_at_once": 8}, quick: {"workers": 2}})
+    poold = started(site)
+    wait_for(lambda: len(pids(poold, quick)) == 2, 8, "the quick pool")
+    assert state(poold, slow) == "starting"
+    (site.folder / "a_slow.py.go").touch()
+    wait_for(lambda: len(pids(poold, slow)) == 8, 20, "the slow pool")
+    assert state(poold, slow) == "ready" and "template is gone" not in poold.log()
+
+
+def queued(site, names):
+    """Two pools whose templates wait for the one before them."""
+    for name in names:
+        write(site, name, SLOW)
+    site.configure({name: {"workers": 1} for name in names}, daemon=", starting_at_once: 1")
+    poold = started(site)
+    wait_for(lambda: template(poold, names[0]) > 0, 10, "the first template")
+    assert [(state(poold, name), template(poold, name)) for name in names[1:]] == [("starting", 0)] * (len(names) - 1)
+    return poold
+
+
+def go(site, *names):
+    for name in names:
+        (site.folder / f"{name}.py.go").touch()
+
+
+def test_a_template_that_dies_at_its_import_lets_the_next_one_start(site):
+    poold = queued(site, ["one", "two"])
+    go(site, "two")
+    os.kill(template(poold, "one"), signal.SIGKILL)
+    wait_for(lambda: state(poold, "two") == "ready", 10, "the second template")
+    go(site, "one")
+    wait_for(lambda: state(poold, "one") == "ready" and pids(poold, "one") and pids(poold, "two"), 20, "both pools")
+
+
+@pytest.mark.parametrize("change", ["removed", "without a template", "recycled"])
+def test_a_template_that_waits_for_its_turn_is_changed(site, change):
+    poold = queued(site, ["one", "two", "three"])
+    go(site, "two", "three")
+    if change == "recycled":
+        assert poold.ctl("recycle", "two").returncode == 0
+    else:
+        two = {} if change == "removed" else {"two": {"workers": 1, "template": "false"}}
+        site.configure({"one": {"workers": 1}, **two, "three": {"workers": 1}}, daemon=", starting_at_once: 1")
+        assert not site.reload().get("errors")
+    if change == "without a template":
+        wait_for(lambda: pids(poold, "two") and state(poold, "two") == "off", 20, "a cold worker")
+    go(site, "one")
+    wait_for(lambda: pids(poold, "one") and pids(poold, "three"), 20, "the others")
+    if change == "recycled":
+        wait_for(lambda: state(poold, "two") == "ready" and pids(poold, "two"), 20, "it too")
+    with poold.client() as client:
+        assert client.call("three.greet", [3], timeout=10) == 3
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["once", "twice"])
+def test_a_stop_while_templates_wait(site, number):
+    poold = queued(site, ["one", "two", "three"])
+    began = time.monotonic()
+    for _ in range(number):
+        poold.process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+    assert poold.process.wait(10) == 0
+    assert time.monotonic() - began < 4 and "stopped" in poold.log()
