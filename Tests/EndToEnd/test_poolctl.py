@@ -304,6 +304,14 @@ def test_what_cannot_be_written_is_no_success(tmp_path, command):
     assert done.returncode == 9 and "cannot write the output" in done.stderr
 
 
+@pytest.mark.parametrize("command", [(), ("--help",), ("help", "scale"), ("status", "--help"), ("--version",)], ids=" ".join)
+def test_help_that_cannot_be_written_is_no_success(command):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([str(BIN / "poolctl"), *command], stdout=full, stderr=subprocess.PIPE, text=True, timeout=20)
+    assert done.returncode == 9 and "cannot write the output" in done.stderr
+    assert subprocess.run([str(BIN / "poolctl"), *command], stdout=subprocess.PIPE, timeout=20).returncode == 0
+
+
 @pytest.mark.parametrize("command", ["kill", "recycle", "stack", "warm"])
 def test_the_help_says_that_only_the_named_process_is_meant(command):
     assert "SLOT or SLOT.GENERATION (then only that process)" in " ".join(ctl(command, "--help", COLUMNS="80").stdout.decode().split())
