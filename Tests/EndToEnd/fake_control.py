@@ -74,7 +74,7 @@ class FakeControl:
             peer.sendall(HEADER.pack(28 + len(body), kind, 1 if kind == ERROR else 0, status, number, 0, 0) + body)
 
     def close(self):
-        # A thread that still waits in accept() or read() would wait at whatever socket has the number next.
+        # A thread left in accept() or read() waits for what has the number of its descriptor next once the process was stopped and goes on.
         for one in (self.listener, *self.kept):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

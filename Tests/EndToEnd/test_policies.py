@@ -3,6 +3,7 @@ import concurrent.futures
 import os
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -124,3 +125,27 @@ def test_newest_first_under_overload(poold):
     one = poold("basic", workers=1, options=["--overload", "newest-first"])
     with one.client() as client, concurrent.futures.ThreadPoolExecutor(64) as threads:
         assert set(threads.map(lambda _: client.call("basic.sleep", [0.01]), range(64))) == {"slept"}
+
+
+def test_overload_from_the_first_call_on(poold):
+    """Nothing is known of the method yet, and twice as much comes as can be served: what cannot be served in time is refused before its
+    kind takes all of the workers."""
+    one = poold("basic", workers=1)
+    ends = []
+
+    def call():
+        with one.client() as client:
+            try:
+                ends.append(client.call("basic.sleep", [0.2], timeout=0.8))
+            except PooldError as error:
+                ends.append(error.status)
+
+    threads = []
+    for _ in range(70):
+        threads.append(threading.Thread(target=call))
+        threads[-1].start()
+        time.sleep(0.1)
+    for thread in threads:
+        thread.join()
+    late = ends[-30:]
+    assert late.count("slept") >= 9 and late.count("overloaded") >= 6, ends

@@ -1,4 +1,5 @@
 """When poold does not answer: exit code 3 only where nothing can have happened."""
+import contextlib
 import json
 import os
 import socket
@@ -27,7 +28,8 @@ class FakeCallers:
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
         self.listener.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
 
     def _serve(self):
         try:
@@ -45,6 +47,14 @@ class FakeCallers:
         if self.how == "close":
             self.peer.close()
 
+    def close(self):
+        """As FakeControl does."""
+        for one in (self.listener, getattr(self, "peer", self.listener)):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self.thread.join(10)
+        self.listener.close()
+
     def _frame(self):
         head = self.peer.recv(_wire.HEADER_SIZE, socket.MSG_WAITALL)
         return self.peer.recv(_wire.HEADER.unpack(head)[0] - _wire.EMPTY, socket.MSG_WAITALL) if head else b""
@@ -60,7 +70,7 @@ def callers(tmp_path):
 
     yield start
     for one in made:
-        one.listener.close()
+        one.close()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import select
 import shutil
 import signal
 import struct
@@ -36,7 +37,7 @@ def run(*arguments, **environment):
 
 
 def on_terminal(columns, *arguments, seconds=20, **environment):
-    """Output and exit status on a terminal of so many columns."""
+    """Output and exit status on a terminal of so many columns; it is killed after so many seconds."""
     main, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     clean = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
@@ -47,9 +48,10 @@ def on_terminal(columns, *arguments, seconds=20, **environment):
     def wait():
         try:
             process.wait(seconds)
-        finally:
+        except subprocess.TimeoutExpired:
             process.kill()
-            os.write(side, end)
+            process.wait()
+        os.write(side, end)
 
     threading.Thread(target=wait).start()
     out = b""
@@ -198,6 +200,7 @@ def test_watch_on_a_terminal_clears_the_screen(fake):
     process = subprocess.Popen([CTL, "workers", "--watch", *where], stdin=side, stdout=side, stderr=side, env={**os.environ, "TERM": "xterm"})
     shown = b""
     while b"\x1b[2J" not in shown:
+        assert select.select([main], [], [], 20)[0], shown
         shown += os.read(main, 65536)
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 0

@@ -8,6 +8,10 @@ from conftest import wait_for
 from test_reload import pids, site  # noqa: F401
 
 SERVE = "\nfrom poold import worker\n\n@worker.method\ndef greet(value=None):\n    return value\n"
+THREADED = """import threading, time
+print('said before')
+threading.Thread(target=time.sleep, args=(60,)).start()
+""" + SERVE
 HEAVY = "import time\nend = time.process_time() + 0.5\nwhile time.process_time() < end: pass\n" + SERVE
 SLOW = "import os, time\nwhile not os.path.exists(__file__ + '.go'): time.sleep(0.01)\n" + SERVE
 
@@ -88,6 +92,8 @@ def test_a_template_that_waits_for_its_turn_is_changed(site, change):
         two = {} if change == "removed" else {"two": {"workers": 1, "template": "false"}}
         site.configure({"one": {"workers": 1}, **two, "three": {"workers": 1}}, daemon=", starting_at_once: 1")
         assert not site.reload().get("errors")
+    if change == "removed":
+        assert [p["name"] for p in poold.status()["pools"]] == ["one", "three"]
     if change == "without a template":
         wait_for(lambda: pids(poold, "two") and state(poold, "two") == "off", 20, "a cold worker")
     go(site, "one")
@@ -96,6 +102,45 @@ def test_a_template_that_waits_for_its_turn_is_changed(site, change):
         wait_for(lambda: state(poold, "two") == "ready" and pids(poold, "two"), 20, "it too")
     with poold.client() as client:
         assert client.call("three.greet", [3], timeout=10) == 3
+
+
+def test_a_template_that_hangs_lets_the_next_one_start(site):
+    """Also one whose start timeout is over before it is known to be there."""
+    hurried = [write(site, f"hurried_{number}", SLOW) for number in range(12)]
+    patient, quick = write(site, "patient", SLOW), write(site, "quick", SERVE)
+    pools = {name: {"workers": 1, "lifecycle": "{ start_timeout: 3ms }"} for name in hurried}
+    site.configure({**pools, patient: {"workers": 1, "lifecycle": "{ start_timeout: 3s }"}, quick: {"workers": 1}}, daemon=", starting_at_once: 3")
+    poold = started(site)
+    wait_for(lambda: pids(poold, quick), 20, "the quick pool")
+    for name in hurried:
+        wait_for(lambda: any(f"pool={name}" in line and "it did not answer within" in line for line in poold.log().splitlines()), 10, "a word on why")
+
+
+def test_a_template_that_cannot_be_used_ends_at_once(site):
+    """What its module started would keep the process."""
+    bad, quick = write(site, "bad", THREADED), write(site, "quick", SERVE)
+    site.configure({bad: {"workers": 1}, quick: {"workers": 1}}, daemon=", starting_at_once: 1")
+    poold = started(site)
+    wait_for(lambda: pids(poold, quick) and pids(poold, bad), 8, "both pools")
+    assert state(poold, bad) == "failed" and "thread" in next(line for line in poold.log().splitlines() if "template is gone" in line)
+    assert "said before" in poold.log()
+
+
+def test_a_recycled_pool_waits_for_its_template_although_it_had_failed(site):
+    write(site, "one", SLOW)
+    write(site, "two", "raise ValueError('not yet')")
+    site.configure({"two": {"workers": 1}, "one": {"workers": 1}}, daemon=", starting_at_once: 1")
+    poold = started(site)
+    wait_for(lambda: state(poold, "two") == "failed" and template(poold, "one"), 10, "a template that fails, and one that imports")
+    write(site, "two", SERVE)
+    wait_for(lambda: pids(poold, "two"), 20, "a cold worker")
+    time.sleep(1.5)  # Its template is to be tried again after 400 ms, and waits for its turn.
+    poold.ctl("recycle", "two")
+    wait_for(lambda: state(poold, "two") == "starting", 10, "a template that waits")
+    time.sleep(0.5)
+    assert template(poold, "two") == 0
+    go(site, "one")
+    wait_for(lambda: state(poold, "two") == "ready", 10, "its template")
 
 
 @pytest.mark.parametrize("number", [1, 2], ids=["once", "twice"])

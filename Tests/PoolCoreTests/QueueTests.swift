@@ -124,28 +124,67 @@ struct QueueBench {
     }
 }
 
-/// A call is refused for its predicted wait only where there is evidence for it.
+/// A call is refused for its predicted wait as soon as there is evidence, and no longer than there is.
 @Suite struct PredictionTests {
-    private func refusal(after calls: UInt64, of seconds: UInt64) -> Refusal? {
+    private static let second: Nanoseconds = 1_000_000_000
+
+    private func bench(_ workers: Int = 1) -> Bench {
         var bench = Bench {
-            $0.workers = 1
+            $0.workers = workers
             $0.window = 1
         }
-        bench.start()
-        for number in 1...calls {
-            _ = bench.arrive()
-            _ = bench.apply(.workerReplied(PoolCoreTests.first, number: number, kind: .result, ran: seconds * 1_000_000_000), after: seconds * 1_000_000_000)
-        }
-        _ = bench.arrive()
-        guard case .refuse(let refusal) = bench.arrive(budget: 1_000_000_000).first else { return nil }
+        bench.start(workers)
+        return bench
+    }
+
+    private func run(_ bench: inout Bench, _ number: UInt64, _ span: Nanoseconds) {
+        _ = bench.apply(.workerReplied(PoolCoreTests.first, number: number, kind: .result, ran: span), after: span)
+    }
+
+    private func refusal(_ effects: [Effect]) -> Refusal? {
+        guard case .refuse(let refusal) = effects.first else { return nil }
         return refusal
     }
 
-    @Test func oneSlowCallIsNoEvidence() {
-        #expect(refusal(after: 1, of: 20) == nil)
-        #expect(refusal(after: 7, of: 20) == nil)
-        #expect(refusal(after: 8, of: 20)?.reason == .wouldExpire)
-        #expect(refusal(after: 8, of: 20)?.predictedWait == 20_000_000_000)
+    @Test func aSlowFirstCallStandsForTheOthersOnlyUntilOneOfThemIsMeasured() {
+        var bench = bench()
+        _ = bench.arrive()
+        run(&bench, 1, 20 * Self.second)
+        _ = bench.arrive()
+        let first = refusal(bench.arrive(budget: Self.second))
+        #expect(first?.reason == .wouldExpire && first?.predictedWait == 20 * Self.second)
+        run(&bench, 2, 20_000_000)
+        _ = bench.arrive()
+        #expect(refusal(bench.arrive(budget: Self.second)) == nil)
+        for number in 3...4 { run(&bench, UInt64(number), 20_000_000) }
+        #expect(bench.machine.times.cost(0) == 20_000_000)
+    }
+
+    @Test func whatWaitsIsAppraisedAnew() {
+        var bench = bench()
+        for _ in 0..<6 { _ = bench.arrive(budget: 1000 * Self.second) }
+        #expect(bench.machine.predictedWait(identity: 0, priority: .normal) == 0, "nothing is known")
+        run(&bench, 1, 20 * Self.second)
+        #expect(bench.machine.predictedWait(identity: 0, priority: .normal) == 100 * Self.second)
+        run(&bench, 2, 20_000_000)
+        let left = bench.machine.predictedWait(identity: 0, priority: .normal)
+        #expect(left == 3 * 20_000_000 + 20_000_000, "\(left): three wait, one runs")
+        for number in 3...6 { run(&bench, UInt64(number), 20_000_000) }
+        #expect(bench.machine.predictedWait(identity: 0, priority: .normal) == 0)
+        #expect(bench.machine.queue.work == 0)
+    }
+
+    @Test func whatLostItsTimeByWaitingIsNotBegun() {
+        var bench = bench()
+        for number in 1...20 {
+            _ = bench.arrive(budget: 100 * Self.second)
+            run(&bench, UInt64(number), 10 * Self.second)
+        }
+        _ = bench.arrive(budget: 100 * Self.second)
+        _ = bench.arrive(budget: 21 * Self.second)
+        run(&bench, 21, 14 * Self.second)
+        #expect(bench.machine.counters.results == 21)
+        #expect(bench.machine.queue.count == 0 && bench.machine.outstandingWork == 0)
     }
 }
 
@@ -188,59 +227,5 @@ struct QueueBench {
         #expect(values.min() == 25 && values.max() == 75)
         #expect(random.jitter(.max, percent: 0) == .max)
         _ = random.jitter(.max / 2, percent: 90)
-    }
-}
-
-@Suite struct HostMachineTests {
-    private func worker(_ slot: UInt16) -> WorkerID { WorkerID(slot: slot, generation: 1) }
-
-    @Test func startsAreGrantedInOrderAndBounded() {
-        var host = HostMachine(startingAtOnce: 2)
-        var effects: [HostMachine.Effect] = []
-        for slot in 0..<4 { host.handle(.spawnWanted(pool: 0, worker(UInt16(slot))), into: &effects) }
-        #expect(effects == [.spawn(pool: 0, worker(0)), .spawn(pool: 0, worker(1))])
-        effects = []
-        host.handle(.startEnded(pool: 0, worker(2)), into: &effects)
-        #expect(effects.isEmpty, "one that waited has given up")
-        host.handle(.startEnded(pool: 0, worker(0)), into: &effects)
-        #expect(effects == [.spawn(pool: 0, worker(3))])
-    }
-
-    @Test func aHigherLimitIsUsedAtOnce() {
-        var host = HostMachine(startingAtOnce: 1)
-        var effects: [HostMachine.Effect] = []
-        for slot in 0..<4 { host.handle(.spawnWanted(pool: 0, worker(UInt16(slot))), into: &effects) }
-        effects = []
-        host.allow(startingAtOnce: 3, into: &effects)
-        #expect(effects == [.spawn(pool: 0, worker(1)), .spawn(pool: 0, worker(2))])
-    }
-
-    @Test func templatesStartInTurnsBesideTheWorkers() {
-        var host = HostMachine(startingAtOnce: 2)
-        var effects: [HostMachine.Effect] = []
-        for pool in 0..<4 { host.handle(.templateWanted(pool: UInt16(pool)), into: &effects) }
-        host.handle(.spawnWanted(pool: 9, worker(0)), into: &effects)
-        #expect(effects == [.startTemplate(pool: 0), .startTemplate(pool: 1), .spawn(pool: 9, worker(0))])
-        effects = []
-        host.handle(.templateEnded(pool: 2), into: &effects)
-        #expect(effects.isEmpty, "one that waited is not wanted any more")
-        host.handle(.templateEnded(pool: 1), into: &effects)
-        host.handle(.templateEnded(pool: 1), into: &effects)
-        #expect(effects == [.startTemplate(pool: 3)], "an end that is told twice frees one place")
-    }
-
-    @Test func aReservedPoolNeedsNoPlace() {
-        var host = HostMachine(startingAtOnce: 1)
-        var effects: [HostMachine.Effect] = []
-        let workers = (0..<3).map { WorkerID(slot: UInt16($0), generation: 1) }
-        host.handle(.spawnWanted(pool: 0, workers[0]), into: &effects)
-        host.handle(.spawnWanted(pool: 0, workers[1]), into: &effects)
-        host.handle(.reservedSpawnWanted(pool: 1, workers[2]), into: &effects)
-        #expect(effects == [.spawn(pool: 0, workers[0]), .spawn(pool: 1, workers[2])])
-        effects = []
-        host.handle(.startEnded(pool: 1, workers[2]), into: &effects)
-        #expect(effects.isEmpty)
-        host.handle(.startEnded(pool: 0, workers[0]), into: &effects)
-        #expect(effects == [.spawn(pool: 0, workers[1])])
     }
 }

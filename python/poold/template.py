@@ -2,6 +2,7 @@
 
 It must have no thread when it forks: a lock held by a thread that does not exist in the child is held for ever.
 """
+import contextlib
 import gc
 import os
 import signal
@@ -232,7 +233,11 @@ def main(arguments: List[str]) -> int:
             control.send(b"F" + f"{text}\n{detail}".encode("utf-8", "backslashreplace")[:60_000])
         except OSError:
             pass
-        return 70
+        # At once: threads that the module has started would keep the process.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(70)
     intermediate = _Intermediate(poold)
     try:
         return _serve_orders(control, intermediate)

@@ -17,11 +17,16 @@ class Server:
     def __init__(self, path, greeting=None, deaf=0, patience=0.0):
         self.path, self.greeting, self.deaf, self.patience = path, greeting, deaf, patience
         self.calls, self.cancelled, self.pongs, self.connections = [], [], [], []
+        self.threads = []
         self.changed = threading.Condition()
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
         self.listener.listen(8)
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._start(self._accept)
+
+    def _start(self, function, *arguments):
+        self.threads.append(threading.Thread(target=function, args=arguments, daemon=True))
+        self.threads[-1].start()
 
     def _accept(self):
         while True:
@@ -30,7 +35,7 @@ class Server:
             except OSError:
                 return
             self.connections.append(connection)
-            threading.Thread(target=self._serve, args=(connection, len(self.connections) <= self.deaf), daemon=True).start()
+            self._start(self._serve, connection, len(self.connections) <= self.deaf)
 
     def _serve(self, connection, deaf):
         decoder = _wire.Decoder(1 << 26)
@@ -75,6 +80,12 @@ class Server:
             assert self.changed.wait_for(condition, 5)
 
     def close(self):
-        self.listener.close()
-        for connection in self.connections:
-            connection.close()
+        # A thread left in accept() or recv() waits for what has the number of its descriptor next once the process was stopped and goes on.
+        for one in (self.listener, *self.connections):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:
+            if thread is not threading.current_thread():
+                thread.join(5)
+        for one in (self.listener, *self.connections):
+            one.close()

@@ -30,7 +30,7 @@ extension PoolMachine {
         calls.records[index].arrived = now
         calls.records[index].deadline = deadline
         calls.records[index].session = arrival.session
-        calls.records[index].cost = times.expected(method)
+        calls.records[index].cost = times.cost(method)
         calls.records[index].identity = identity
         calls.records[index].method = method
         calls.records[index].priority = arrival.priority
@@ -64,7 +64,7 @@ extension PoolMachine {
         }
         if overloaded && policy.overload == .newestFirst { return nil }
         let budget = arrival.budget == 0 ? policy.defaultBudget : arrival.budget
-        let need = wait &+ (times.bound(arrival.method.index) ?? 0)
+        let need = wait &+ (times.bound(arrival.method.index) ?? times.cost(arrival.method.index))
         if readyCount > 0 && need > budget {
             return refuse(.wouldExpire, wait: wait, retryAfter: max(need - budget, 1_000_000))
         }
@@ -224,6 +224,16 @@ extension PoolMachine {
 
     // MARK: - Replies
 
+    /// Only runs that came to their end: one that was interrupted says no more than that a call may take longer than somebody's budget.
+    private mutating func measure(_ slot: Int, _ method: UInt16, ran: Nanoseconds, elapsed: Nanoseconds) {
+        // Methods whose numbers are 64 apart share a bit: a first call of one of them then counts as any other.
+        let bit: UInt64 = 1 << UInt64(method & 63)
+        // Where a worker gets one call, a first one is what all of them are.
+        let isFirst = workers[slot].called & bit == 0 && workers[slot].callsLimit > 1
+        workers[slot].called |= bit
+        if times.record(method, ran: ran, elapsed: elapsed, isFirst: isFirst) { queue.appraise(method, &calls, times) }
+    }
+
     mutating func replied(
         _ worker: WorkerID, _ number: UInt64, _ kind: ReplyKind, _ ran: Nanoseconds, _ effects: inout EffectBuffer
     ) {
@@ -251,7 +261,7 @@ extension PoolMachine {
             workers[slot].calls += 1
             if entry.method != MethodID.builtIn.index {
                 metrics.histograms.record(entry.method, .service, ran)
-                if kind != .interrupted { times.record(entry.method, ran: ran, elapsed: elapsed) }
+                if kind != .interrupted { measure(slot, entry.method, ran: ran, elapsed: elapsed) }
             }
             succeeded(slot, &effects)
             if let index = calls.live(entry.call) {

@@ -135,7 +135,7 @@ extension PoolMachine {
                 if calls.records[index].isTargeted { continue }
                 unpin(index)
                 calls.records[index].place = .queued
-                calls.records[index].cost = times.expected(calls.records[index].method)
+                calls.records[index].cost = times.cost(calls.records[index].method)
                 queue.pushFront(index, &calls)
             }
         }

@@ -26,7 +26,7 @@ extension PoolMachine {
             finish(index, .unavailable, &effects)
         } else {
             calls.records[index].place = .queued
-            calls.records[index].cost = times.expected(calls.records[index].method)
+            calls.records[index].cost = times.cost(calls.records[index].method)
             queue.pushFront(index, &calls)
         }
     }
@@ -72,7 +72,7 @@ extension PoolMachine {
     mutating func send(_ index: Int, to slot: Int, _ effects: inout EffectBuffer) {
         let method = calls.records[index].method
         let number = workers[slot].next
-        let cost = times.expected(method)
+        let cost = times.cost(method)
         // Nothing is sent behind a method whose times are not known or vary.
         let bound = times.bound(method) ?? policy.aheadSpan &+ 1
         if workers[slot].outstanding == 0 {

@@ -38,6 +38,8 @@ struct WorkerRecord: BitwiseCopyable {
     var bound: Nanoseconds = 0
 
     var calls: UInt64 = 0
+    /// Bits of the methods that it has run.
+    var called: UInt64 = 0
     var since = Instant.zero
     var readyAt = Instant.zero
     var ageLimit = Instant.never
@@ -75,6 +77,7 @@ struct WorkerRecord: BitwiseCopyable {
         coder.code(&work)
         coder.code(&bound)
         coder.code(&calls)
+        coder.code(&called)
         coder.code(&since)
         coder.code(&readyAt)
         coder.code(&ageLimit)

@@ -188,6 +188,26 @@ struct FairQueue {
         return index
     }
 
+    /// More is known of a method's time than when its waiting calls came.
+    mutating func appraise(_ method: UInt16, _ table: inout CallTable, _ times: ServiceTimes) {
+        let cost = times.cost(method)
+        for (number, group) in classes.enumerated() {
+            for flow in group.heap {
+                var link = flows[Int(flow)].head
+                while link != CallRecord.noLink {
+                    let index = Int(link)
+                    link = table.records[index].next
+                    guard table.records[index].method == method else { continue }
+                    let old = table.records[index].cost
+                    table.records[index].cost = cost
+                    flows[Int(flow)].work = flows[Int(flow)].work &- old &+ cost
+                    classes[number].work = classes[number].work &- old &+ cost
+                    work = work &- old &+ cost
+                }
+            }
+        }
+    }
+
     /// Any waiting call: for emptying the queue.
     func first() -> Int? {
         for group in classes where !group.heap.isEmpty { return Int(flows[Int(group.heap[0])].head) }

@@ -7,7 +7,13 @@ struct ServiceTimes {
         var samples: UInt32 = 0
         var mean: Nanoseconds = 0
         var deviation: Nanoseconds = 0
+        /// Of calls that were their worker's first of this method.
+        var firstSamples: UInt32 = 0
+        var firstMean: Nanoseconds = 0
     }
+
+    /// From so many samples on each weighs 1/64.
+    private static let window: UInt32 = 64
 
     /// Below this many samples a method's times are not trusted.
     static let trusted: UInt32 = 8
@@ -17,45 +23,47 @@ struct ServiceTimes {
     private var overhead: Int64 = 0
     private var overheadSamples: UInt32 = 0
 
-    mutating func record(_ method: UInt16, ran: Nanoseconds, elapsed: Nanoseconds) {
+    /// `isFirst`: the worker's first call of this method. It may load a model for half a minute, and those behind it are not to be refused
+    /// for that: it stands for the others only until one of them was measured, and counts as they do once it cannot dominate them.
+    /// True: the method's cost was not known at all before, or only from first calls.
+    @discardableResult
+    mutating func record(_ method: UInt16, ran: Nanoseconds, elapsed: Nanoseconds, isFirst: Bool = false) -> Bool {
         prepare(method)
         // A clock jump must not poison the averages.
         let ran = min(ran, 86_400_000_000_000)
         let index = Int(method)
-        let old = methods[index]
-        if old.samples < 64 { methods[index].samples += 1 }
-        // The first samples weigh evenly, later ones 1/64.
-        let weight = UInt64(methods[index].samples)
-        if ran >= old.mean {
-            methods[index].mean += (ran - old.mean) / weight
-        } else {
-            methods[index].mean -= (old.mean - ran) / weight
-        }
-        let distance = ran > methods[index].mean ? ran - methods[index].mean : methods[index].mean - ran
-        if distance >= old.deviation {
-            methods[index].deviation += (distance - old.deviation) / weight
-        } else {
-            methods[index].deviation -= (old.deviation - distance) / weight
-        }
         let extra = Int64(min(elapsed, 10_000_000_000)) - Int64(min(ran, 10_000_000_000))
-        if overheadSamples < 64 { overheadSamples += 1 }
+        if overheadSamples < Self.window { overheadSamples += 1 }
         overhead += (extra - overhead) / Int64(overheadSamples)
+        let (known, knownFirst) = (methods[index].samples, methods[index].firstSamples)
+        if isFirst && known < Self.window {
+            if knownFirst < Self.window { methods[index].firstSamples += 1 }
+            Self.approach(&methods[index].firstMean, ran, UInt64(methods[index].firstSamples))
+            return known == 0 && knownFirst == 0
+        }
+        // The first samples weigh evenly, later ones 1/64.
+        if known < Self.window { methods[index].samples += 1 }
+        let weight = UInt64(methods[index].samples)
+        Self.approach(&methods[index].mean, ran, weight)
+        let mean = methods[index].mean
+        Self.approach(&methods[index].deviation, ran > mean ? ran - mean : mean - ran, weight)
+        return known == 0
+    }
+
+    @inline(__always) private static func approach(_ average: inout Nanoseconds, _ sample: Nanoseconds, _ weight: UInt64) {
+        if sample >= average { average += (sample - average) / weight } else { average -= (average - sample) / weight }
     }
 
     private mutating func prepare(_ method: UInt16) {
         while methods.count <= Int(method) { methods.append(Method()) }
     }
 
-    /// Expected worker time of a call as predictions take it, 0 while not trusted: the first call of a method may load a model for half a
-    /// minute, and those behind it are not refused for that.
-    func expected(_ method: UInt16) -> Nanoseconds {
-        Int(method) < methods.count && methods[Int(method)].samples >= Self.trusted ? cost(method) : 0
-    }
-
-    /// Worker time of a call as far as it is known, for fair shares: a guess is fairer than none there.
+    /// Expected worker time of a call, 0 while unknown.
     func cost(_ method: UInt16) -> Nanoseconds {
-        guard Int(method) < methods.count, methods[Int(method)].samples > 0 else { return 0 }
-        return methods[Int(method)].mean + UInt64(max(0, overhead))
+        guard Int(method) < methods.count else { return 0 }
+        let one = methods[Int(method)]
+        guard one.samples > 0 || one.firstSamples > 0 else { return 0 }
+        return (one.samples > 0 ? one.mean : one.firstMean) + UInt64(max(0, overhead))
     }
 
     /// What a call rarely exceeds: mean and four deviations; `nil` while not trusted.
@@ -76,6 +84,8 @@ struct ServiceTimes {
             coder.code(&method.samples)
             coder.code(&method.mean)
             coder.code(&method.deviation)
+            coder.code(&method.firstSamples)
+            coder.code(&method.firstMean)
         }
         coder.code(&overhead)
         coder.code(&overheadSamples)

@@ -158,7 +158,6 @@ extension Shell {
         configuration = new
         loaded = Self.kept(loaded, over: read)
         clientLimit = Self.clientLimit(new, descriptors: descriptorLimit)
-        host.allow(startingAtOnce: new.startingAtOnce, into: &hostEffects)
         access.configure(new)
         service.applyLog?(new.log)
         if new.log.workerLinesPerSecond != old.log.workerLinesPerSecond { limitOutput(new.log.workerLinesPerSecond) }
@@ -169,6 +168,8 @@ extension Shell {
             if let pool = pool(named: wanted.name) { update(pool, to: wanted) } else { addPool(wanted) }
         }
         forgetAccess()
+        // Last: what begins now begins with the new configuration.
+        host.allow(startingAtOnce: new.startingAtOnce, now: Instant(nanoseconds: now), into: &hostEffects)
         spawnGranted()
         report(changes)
     }

@@ -68,8 +68,6 @@ struct TemplateEntry {
     var refusal = ""
     /// It is ended because another one, of other code, takes its place at once.
     var isReplaced = false
-
-    var isAbsent: Bool { pid == 0 && ticket == 0 && !isQueued }
 }
 
 /// One pool: its machine and what the machine does not know.

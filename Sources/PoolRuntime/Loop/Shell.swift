@@ -96,6 +96,7 @@ struct Shell: ~Copyable {
     let deadlines: UnsafeMutablePointer<UInt64>
     /// When a template has something to do, at the earliest; 0: to be looked up.
     var templateDeadline: UInt64 = 0
+    var hostDeadline = UInt64.max
     var effects = EffectBuffer()
     var isCarryingOut = false
     /// Events that came up while effects were carried out.
@@ -243,7 +244,7 @@ struct Shell: ~Copyable {
     private mutating func armTimer() {
         var next = UInt64.max
         for pool in 0..<poolCount { next = min(next, deadlines[pool]) }
-        next = min(next, templateDeadline)
+        next = min(next, templateDeadline, hostDeadline)
         if !isListening && listener >= 0 { next = min(next, openAt) }
         next = min(next, stacks.deadline, tidyAt)
         next = min(next, service.nextAt)
@@ -287,6 +288,7 @@ struct Shell: ~Copyable {
     private mutating func turn() {
         for pool in 0..<poolCount where deadlines[pool] <= now { handle(pool, .timer) }
         if templateDeadline <= now { tendTemplates() }
+        if hostDeadline <= now { tellHost(.timer) }
         if !methodReviews.isEmpty { reviewDueMethods() }
         if stacks.deadline <= now { lookAtStacks() }
         if !isListening && listener >= 0 { openWhenReady() }

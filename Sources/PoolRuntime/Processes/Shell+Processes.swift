@@ -11,9 +11,19 @@ extension Shell {
     /// A worker waits for its pool's template, then for a place among those that are starting.
     mutating func spawnWanted(_ pool: Int, _ worker: WorkerID) {
         if pools[pool].template.state == .starting { return pools[pool].template.waiting.append(worker) }
-        host.handle(
-            pools[pool].configuration.isReserved ? .reservedSpawnWanted(pool: UInt16(pool), worker) : .spawnWanted(pool: UInt16(pool), worker),
-            into: &hostEffects)
+        let number = UInt16(pool)
+        tellHost(
+            pools[pool].configuration.isReserved
+                ? .reservedSpawnWanted(pool: number, worker) : .spawnWanted(pool: number, worker, patience: startPatience(pool)))
+    }
+
+    /// How long a start of this pool keeps others waiting. Half of what it may take: a slow import is mostly no hanging one, and as many at
+    /// once as the machine can bear is what gets all of them through.
+    func startPatience(_ pool: Int) -> UInt64 { pools[pool].configuration.policy.startTimeout / 2 }
+
+    /// Carries out what the host machine grants then.
+    mutating func tellHost(_ event: HostMachine.Event) {
+        host.handle(event, now: Instant(nanoseconds: now), into: &hostEffects)
         spawnGranted()
     }
 
@@ -29,12 +39,10 @@ extension Shell {
             }
         }
         isGranting = false
+        hostDeadline = host.nextDeadline.nanoseconds
     }
 
-    mutating func startEnded(_ pool: Int, _ worker: WorkerID) {
-        host.handle(.startEnded(pool: UInt16(pool), worker), into: &hostEffects)
-        spawnGranted()
-    }
+    mutating func startEnded(_ pool: Int, _ worker: WorkerID) { tellHost(.startEnded(pool: UInt16(pool), worker)) }
 
     private mutating func spawn(_ pool: Int, _ worker: WorkerID) {
         if pools[pool].template.state == .starting {

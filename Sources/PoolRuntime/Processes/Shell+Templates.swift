@@ -10,11 +10,12 @@ extension Shell {
     mutating func startTemplate(_ pool: Int) {
         templateDeadline = 0
         pools[pool].template.restartAt = .max
-        guard pools[pool].configuration.usesTemplate, pools[pool].template.isAbsent, !isStopping, !pools[pool].isRemoved else { return }
+        guard pools[pool].configuration.usesTemplate, pools[pool].template.pid == 0, pools[pool].template.ticket == 0, !isStopping, !pools[pool].isRemoved
+        else { return }
         if pools[pool].template.failures == 0 { pools[pool].template.state = .starting }
+        guard !pools[pool].template.isQueued else { return }
         pools[pool].template.isQueued = true
-        host.handle(.templateWanted(pool: UInt16(pool)), into: &hostEffects)
-        spawnGranted()
+        tellHost(.templateWanted(pool: UInt16(pool), patience: startPatience(pool)))
     }
 
     /// Its turn has come.
@@ -52,7 +53,6 @@ extension Shell {
         pools[pool].template.childEnds = [pair[1], ends[0][1], ends[1][1]]
         pools[pool].template.ticket = ticket
         orders[ticket] = .template(pool: pool)
-        pools[pool].template.answerBy = now + configuration.policy.startTimeout
         if !spawner.submit(order) {
             orders[ticket] = nil
             pools[pool].template.ticket = 0
@@ -72,6 +72,8 @@ extension Shell {
             return
         }
         pools[pool].template.pid = outcome.pid
+        pools[pool].template.answerBy = now + pools[pool].configuration.policy.startTimeout
+        templateDeadline = 0
         children[outcome.pid] = .template(pool: pool)
         if guardPipe >= 0 { _ = cpoold_guard_tell(guardPipe, outcome.pid, true) }
         watch(pools[pool].template.control, .template, index: pool)
@@ -83,13 +85,9 @@ extension Shell {
     }
 
     /// Another pool's may start.
-    private mutating func templateStartEnded(_ pool: Int) {
-        host.handle(.templateEnded(pool: UInt16(pool)), into: &hostEffects)
-        spawnGranted()
-    }
+    private mutating func templateStartEnded(_ pool: Int) { tellHost(.templateEnded(pool: UInt16(pool))) }
 
     private mutating func discardTemplate(_ pool: Int) {
-        templateStartEnded(pool)
         if pools[pool].template.control >= 0 { close(pools[pool].template.control) }
         pools[pool].template.control = -1
         for descriptor in pools[pool].template.childEnds { close(descriptor) }
@@ -101,7 +99,6 @@ extension Shell {
 
     /// Who waited for it starts cold; it is tried again later, later each time.
     private mutating func templateFailed(_ pool: Int, _ reason: String) {
-        templateStartEnded(pool)
         pools[pool].template.state = .failed
         pools[pool].template.failures += 1
         let wait = min(UInt64(200_000_000) << UInt64(min(pools[pool].template.failures, 8)), 30_000_000_000)
@@ -112,6 +109,7 @@ extension Shell {
                 "template is gone; workers start cold until it is back",
                 metadata: ["pool": "\(pools[pool].configuration.name)", "reason": "\(reason)", "retry_milliseconds": "\(wait / 1_000_000)"])
         }
+        templateStartEnded(pool)
         startWaiting(pool)
     }
 
@@ -160,6 +158,8 @@ extension Shell {
     private mutating func templateSays(_ pool: Int, _ message: [UInt8]) {
         switch message[0] {
         case UInt8(ascii: "R"):
+            // Another one, of other code, is to come: who waits waits for that.
+            guard !pools[pool].template.isReplaced else { break }
             pools[pool].template.state = .ready
             pools[pool].template.failures = 0
             pools[pool].template.answerBy = .max
@@ -209,7 +209,7 @@ extension Shell {
     mutating func templateHangs(_ pool: Int) {
         pools[pool].template.answerBy = .max
         guard pools[pool].template.pid > 0 else { return }
-        pools[pool].template.refusal = "it did not answer within \(pools[pool].configuration.policy.startTimeout / 1_000_000_000) s"
+        pools[pool].template.refusal = "it did not answer within \(SpanText.text(pools[pool].configuration.policy.startTimeout))"
         Glibc.kill(pools[pool].template.pid, SIGKILL)
     }
 
@@ -249,6 +249,7 @@ extension Shell {
         // A pool that stops gets no other template: who waits must come to be all the same, so that its end can be seen.
         let isWanted = pools[pool].configuration.usesTemplate && !isStopping && !pools[pool].isRemoved
         pools[pool].template.state = isWanted ? .starting : .off
+        templateStartEnded(pool)
         for worker in asked { wantAgain(pool, worker) }
         if isWanted { startTemplate(pool) } else { startWaiting(pool) }
         endWhenStopped()

@@ -86,8 +86,12 @@ extension Shell {
     /// Templates that hang, in turns, then cold starts that do; two hours at most.
     private var longestStart: UInt64 {
         var longest: UInt64 = 0
-        for pool in 0..<poolCount { longest = max(longest, pools[pool].configuration.policy.startTimeout) }
-        let turns = UInt64((poolCount + configuration.startingAtOnce - 1) / configuration.startingAtOnce)
+        var starts = 0
+        for pool in 0..<poolCount {
+            longest = max(longest, pools[pool].configuration.policy.startTimeout)
+            starts += max(pools[pool].configuration.policy.workers, 1)
+        }
+        let turns = UInt64((starts + configuration.startingAtOnce - 1) / configuration.startingAtOnce)
         return 2 * min(min(longest, 3_600_000_000_000) * turns, 3_600_000_000_000)
     }
 
