@@ -49,12 +49,11 @@ struct Poolctl: ParsableCommand {
         } catch let error as PoolError {
             report(error, asJSON: common?.json ?? false)
             Poolctl.exit(withError: ExitCode(ExitStatus.of(error).rawValue))
-        } catch where exitCode(for: error).isSuccess {
+        } catch {
+            if !exitCode(for: error).isSuccess { Poolctl.exit(withError: error) }
             // Help or the version: the parser would not notice that it cannot be written.
             let text = fullMessage(for: error)
             if !text.isEmpty { Output.line(text) }
-        } catch {
-            Poolctl.exit(withError: error)
         }
     }
 

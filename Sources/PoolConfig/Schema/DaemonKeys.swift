@@ -16,7 +16,10 @@ extension ConfigurationKey where Root == Configuration {
         .path(
             "daemon.control_socket", \.controlPath, "poolctl connects here. Default: the callers' socket with .control after it.", .restart,
             example: "/run/poold/poold.sock.control"),
-        .whole("daemon.starting_at_once", \.startingAtOnce, 1...4096, "Workers of all pools that may be starting at once, and beside them as many templates. One that takes longer than half of its start_timeout keeps nobody waiting any more."),
+        .whole(
+            "daemon.starting_at_once", \.startingAtOnce, 1...4096,
+            "Workers of all pools that may be starting at once, and beside them as many templates. "
+                + "One that takes longer than half of its start_timeout keeps nobody waiting any more."),
         .span("daemon.startup_limit", \.startupLimit, 0...hour, "How long callers are kept waiting for the first workers.", .restart),
         .span("daemon.shutdown_limit", \.shutdownLimit, 0...24 * hour, "How long SIGTERM waits for calls in flight."),
         .choice(
