@@ -128,12 +128,13 @@ struct QueueBench {
 @Suite struct PredictionTests {
     private static let second: Nanoseconds = 1_000_000_000
 
-    private func bench(_ workers: Int = 1) -> Bench {
+    private func bench(_ configure: (inout PoolPolicy) -> Void = { _ in }) -> Bench {
         var bench = Bench {
-            $0.workers = workers
+            $0.workers = 1
             $0.window = 1
+            configure(&$0)
         }
-        bench.start(workers)
+        bench.start()
         return bench
     }
 
@@ -158,6 +159,15 @@ struct QueueBench {
         #expect(refusal(bench.arrive(budget: Self.second)) == nil)
         for number in 3...4 { run(&bench, UInt64(number), 20_000_000) }
         #expect(bench.machine.times.cost(0) == 20_000_000)
+    }
+
+    @Test func whereWorkersGetFewCallsFirstOnesCountAsAnyOther() {
+        var bench = bench { $0.maximumCalls = 2 }
+        _ = bench.arrive()
+        run(&bench, 1, 20 * Self.second)
+        _ = bench.arrive()
+        run(&bench, 2, 10 * Self.second)
+        #expect(bench.machine.times.cost(0) == 15 * Self.second)
     }
 
     @Test func whatWaitsIsAppraisedAnew() {

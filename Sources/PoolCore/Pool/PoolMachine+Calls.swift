@@ -228,8 +228,8 @@ extension PoolMachine {
     private mutating func measure(_ slot: Int, _ method: UInt16, ran: Nanoseconds, elapsed: Nanoseconds) {
         // Methods whose numbers are 64 apart share a bit: a first call of one of them then counts as any other.
         let bit: UInt64 = 1 << UInt64(method & 63)
-        // Where a worker gets one call, a first one is what all of them are.
-        let isFirst = workers[slot].called & bit == 0 && workers[slot].callsLimit > 1
+        // Where workers are replaced after a few calls, first ones are a good part of all.
+        let isFirst = workers[slot].called & bit == 0 && workers[slot].callsLimit > 64
         workers[slot].called |= bit
         if times.record(method, ran: ran, elapsed: elapsed, isFirst: isFirst) { queue.appraise(method, &calls, times) }
     }

@@ -24,7 +24,7 @@ struct ServiceTimes {
     private var overheadSamples: UInt32 = 0
 
     /// `isFirst`: the worker's first call of this method. It may load a model for half a minute, and those behind it are not to be refused
-    /// for that: it stands for the others only until one of them was measured, and counts as they do once it cannot dominate them.
+    /// for that: it stands for the others only until one of them was measured.
     /// True: the method's cost was not known at all before, or only from first calls.
     @discardableResult
     mutating func record(_ method: UInt16, ran: Nanoseconds, elapsed: Nanoseconds, isFirst: Bool = false) -> Bool {
@@ -36,7 +36,7 @@ struct ServiceTimes {
         if overheadSamples < Self.window { overheadSamples += 1 }
         overhead += (extra - overhead) / Int64(overheadSamples)
         let (known, knownFirst) = (methods[index].samples, methods[index].firstSamples)
-        if isFirst && known < Self.window {
+        if isFirst {
             if knownFirst < Self.window { methods[index].firstSamples += 1 }
             Self.approach(&methods[index].firstMean, ran, UInt64(methods[index].firstSamples))
             return known == 0 && knownFirst == 0
