@@ -126,10 +126,10 @@ def test_a_killed_guard_is_replaced(poold):
     one = poold("misbehaves", workers=1)
     with one.client() as client:
         child = client.call("misbehaves.forks", ["popen"])
-        guard = next(pid for pid in one.children() if open(f"/proc/{pid}/comm").read() == "poold-guard\n")
-        time.sleep(1.1)
-        os.kill(guard, signal.SIGKILL)
-        wait_for(lambda: "was replaced" in one.log(), what="another guard")
+        for number in range(1, 4):  # also one that was started only just now
+            guard = wait_for(lambda: [pid for pid in one.children() if open(f"/proc/{pid}/comm").read() == "poold-guard\n"], 5, "a guard")[0]
+            os.kill(guard, signal.SIGKILL)
+            wait_for(lambda: one.log().count("was replaced") == number, 5, what="another guard")
         one.process.kill()
         one.process.wait()
         wait_for(lambda: not alive(child), 2, "the grandchild's end")

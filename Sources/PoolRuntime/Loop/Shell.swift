@@ -134,6 +134,8 @@ struct Shell: ~Copyable {
     var guardPipe: Int32
     var guardProcess: Int32
     var guardStarted: UInt64
+    /// When a guard that died is replaced; ns.
+    var guardDeadline = UInt64.max
     var orphansReaped: UInt64 = 0
     var service = ServiceState()
 
@@ -244,7 +246,7 @@ struct Shell: ~Copyable {
     private mutating func armTimer() {
         var next = UInt64.max
         for pool in 0..<poolCount { next = min(next, deadlines[pool]) }
-        next = min(next, templateDeadline, hostDeadline)
+        next = min(next, templateDeadline, hostDeadline, guardDeadline)
         if !isListening && listener >= 0 { next = min(next, openAt) }
         next = min(next, stacks.deadline, tidyAt)
         next = min(next, service.nextAt)
@@ -289,6 +291,7 @@ struct Shell: ~Copyable {
         for pool in 0..<poolCount where deadlines[pool] <= now { handle(pool, .timer) }
         if templateDeadline <= now { tendTemplates() }
         if hostDeadline <= now { tellHost(.timer) }
+        if guardDeadline <= now { startGuard() }
         if !methodReviews.isEmpty { reviewDueMethods() }
         if stacks.deadline <= now { lookAtStacks() }
         if !isListening && listener >= 0 { openWhenReady() }

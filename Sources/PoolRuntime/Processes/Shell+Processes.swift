@@ -235,28 +235,9 @@ extension Shell {
         case .template(let pool): templateExited(pool, pid)
         case nil:
             guard pid == guardProcess else { return false }
-            replaceGuard()
+            guardExited()
         }
         return true
-    }
-
-    /// Somebody killed the guard: a new one learns of every group. One that dies at once is not tried again.
-    private mutating func replaceGuard() {
-        var status: Int32 = 0
-        _ = cpoold_reap(guardProcess, &status)
-        close(guardPipe)
-        guardPipe = -1
-        guardProcess = 0
-        if now - guardStarted > 1_000_000_000 {
-            guardStarted = now
-            guardPipe = cpoold_guard_start(&guardProcess)
-            for pid in children.keys where guardPipe >= 0 { _ = cpoold_guard_tell(guardPipe, pid, true) }
-        }
-        if guardPipe >= 0 {
-            journal.warning("the guard had died and was replaced", metadata: ["pid": "\(guardProcess)"])
-        } else {
-            journal.error("the guard has died: after a kill -9 of poold its workers' children would live on", metadata: ["hint": "restart poold"])
-        }
     }
 
     private mutating func workerExited(_ pool: Int, _ worker: WorkerID, _ pid: Int32) {
