@@ -117,8 +117,49 @@ void cpoold_become_subreaper(void) { prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); 
 
 // ---- guard
 
-enum { GUARD_GROUPS = 4096 };
+enum { GUARD_GROUPS = 32768 };
 struct guard_word { int32_t group, add; };
+
+// A guard that replaces another is a copy of a poold at work: without this it would keep callers' bodies, and as much memory again, for as long as
+// it lives. What it needs itself is on its stack, in its thread's block, in the program and in what follows a file's mapping (bss).
+static uintptr_t hexadecimal(const char **at) {
+    uintptr_t value = 0;
+    for (;; (*at)++) {
+        char c = **at;
+        if (c >= '0' && c <= '9') value = value << 4 | (uintptr_t)(c - '0');
+        else if (c >= 'a' && c <= 'f') value = value << 4 | (uintptr_t)(c - 'a' + 10);
+        else return value;
+    }
+}
+static void drop_copied_memory(void) {
+    int maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    if (maps < 0) return;
+    uintptr_t here = (uintptr_t)&maps, thread = (uintptr_t)&errno, file_end = 0;
+    char text[4096], line[256];
+    size_t length = 0;
+    ssize_t count;
+    while ((count = read(maps, text, sizeof text)) > 0) {
+        for (ssize_t i = 0; i < count; i++) {
+            if (text[i] != '\n') {
+                if (length < sizeof line - 1) line[length++] = text[i];
+                continue;
+            }
+            line[length] = 0;
+            length = 0;
+            // "from-to permissions offset device inode   path"; without the library: the thread that forked may not have been alone.
+            const char *at = line;
+            uintptr_t from = hexadecimal(&at), to = (at++, hexadecimal(&at));
+            bool writable = at[1] == 'r' && at[2] == 'w' && at[4] == 'p';
+            for (int field = 0; field < 4 && *at; at++) if (*at == ' ') field++;
+            bool of_file = *at && *at != '0', own = (from <= here && here < to) || (from <= thread && thread < to) || from == file_end;
+            while (*at && *at != '[' && *at != '/') at++;
+            if (of_file) file_end = to;
+            if (of_file || own || !writable || (*at && strcmp(at, "[heap]"))) continue;
+            madvise((void *)from, to - from, MADV_DONTNEED);
+        }
+    }
+    close(maps);
+}
 
 static void guard(int pipe) {
     static pid_t groups[GUARD_GROUPS];
@@ -133,6 +174,7 @@ static void guard(int pipe) {
     for (int i = 0; i < 3; i++) dup2(null, i);
     syscall(SYS_close_range, 4u, ~0u, 0u);
     if (chdir("/")) {}
+    drop_copied_memory();
     for (;;) {
         struct guard_word w;
         ssize_t n = read(pipe, &w, sizeof w);

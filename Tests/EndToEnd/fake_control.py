@@ -75,10 +75,14 @@ class FakeControl:
 
     def close(self):
         # A thread left in accept() or read() waits for what has the number of its descriptor next once the process was stopped and goes on.
-        for one in (self.listener, *self.kept):
+        # The listener first: then no connection comes any more.
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.threads[0].join(10)
+        for one in self.kept:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-        for thread in self.threads:
+        for thread in self.threads[1:]:
             thread.join(10)
         for one in (self.listener, *self.kept):
             one.close()

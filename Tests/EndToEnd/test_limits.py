@@ -1,4 +1,5 @@
 """What a peer can make poold hold is bounded, and what is large arrives whole."""
+import concurrent.futures
 import hashlib
 import os
 import random
@@ -122,17 +123,45 @@ def test_a_template_that_stops_answering_is_ended(poold):
     assert "did not answer within 1s" in one.log()
 
 
+def guard_of(one):
+    for pid in one.children():
+        try:
+            with open(f"/proc/{pid}/comm") as comm:
+                if comm.read() == "poold-guard\n":
+                    return pid
+        except OSError:
+            pass
+
+
 def test_a_killed_guard_is_replaced(poold):
     one = poold("misbehaves", workers=1)
     with one.client() as client:
         child = client.call("misbehaves.forks", ["popen"])
         for number in range(1, 4):  # also one that was started only just now
-            guard = wait_for(lambda: [pid for pid in one.children() if open(f"/proc/{pid}/comm").read() == "poold-guard\n"], 5, "a guard")[0]
-            os.kill(guard, signal.SIGKILL)
+            os.kill(wait_for(lambda: guard_of(one), 5, "a guard"), signal.SIGKILL)
             wait_for(lambda: one.log().count("was replaced") == number, 5, what="another guard")
         one.process.kill()
         one.process.wait()
         wait_for(lambda: not alive(child), 2, "the grandchild's end")
+
+
+def test_a_guard_that_replaces_another_keeps_no_bodies(poold):
+    """It is a copy of a poold at work, but for its memory."""
+    one = poold("basic", workers=1)
+    with one.client() as client, concurrent.futures.ThreadPoolExecutor(80) as threads:
+        busy = threads.submit(client.call, "basic.sleep", [3.0], timeout=30)
+        wait_for(lambda: one.workers("basic")[0].get("outstanding"), 5, "a busy worker")
+        ends = [threads.submit(client.call, "basic.echo", ["x" * 900_000], timeout=30) for _ in range(79)]
+        wait_for(lambda: one.resident() > 50_000, 3, "bodies that wait")
+        os.kill(guard_of(one), signal.SIGKILL)
+        wait_for(lambda: "was replaced" in one.log(), 3, "another guard")
+
+        def anonymous():
+            with open(f"/proc/{guard_of(one)}/smaps_rollup") as rollup:
+                return next(int(line.split()[1]) for line in rollup if line.startswith("Anonymous:"))
+
+        wait_for(lambda: anonymous() < 4096, 2, "a small guard")
+        assert busy.result() == "slept" and all(len(end.result()) == 900_000 for end in ends)
 
 
 def test_a_log_that_nobody_reads_holds_up_nothing(poold, tmp_path):

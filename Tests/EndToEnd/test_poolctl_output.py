@@ -37,18 +37,19 @@ def run(*arguments, **environment):
 
 
 def on_terminal(columns, *arguments, seconds=20, **environment):
-    """Output and exit status on a terminal of so many columns; it is killed after so many seconds."""
+    """Output and exit status on a terminal of so many columns."""
     main, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     clean = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
     process = subprocess.Popen([CTL, *arguments], stdin=side, stdout=side, stderr=side, env={**clean, "TERM": "xterm", **environment})
     # Its side stays open: a terminal that is closed may lose what was just written. What is written last says that all was read.
-    end = b"\0end\0"
+    end, hung = b"\0end\0", []
 
     def wait():
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
+            hung.append(arguments)
             process.kill()
             process.wait()
         os.write(side, end)
@@ -59,6 +60,7 @@ def on_terminal(columns, *arguments, seconds=20, **environment):
         out += os.read(main, 65536)
     os.close(side)
     os.close(main)
+    assert not hung and process.returncode >= 0
     return out.removesuffix(end).decode().replace("\r\n", "\n"), process.poll()
 
 

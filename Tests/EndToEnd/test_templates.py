@@ -113,7 +113,7 @@ def test_a_template_that_hangs_lets_the_next_one_start(site):
     poold = started(site)
     wait_for(lambda: pids(poold, quick), 20, "the quick pool")
     for name in hurried:
-        wait_for(lambda: any(f"pool={name}" in line and "it did not answer within" in line for line in poold.log().splitlines()), 10, "a word on why")
+        wait_for(lambda: any(f"pool={name} " in line and "it did not answer within" in line for line in poold.log().splitlines()), 10, "a word on why")
 
 
 def test_a_template_that_cannot_be_used_ends_at_once(site):

@@ -184,6 +184,44 @@ struct QueueBench {
         #expect(bench.machine.queue.work == 0)
     }
 
+    /// Other methods keep the worker busy: without a probe no call of this one would ever be measured again.
+    @Test(arguments: [1, 20]) func aMethodThatBecameFasterIsFoundOutWhileThePoolIsBusy(slow: Int) {
+        var bench = bench()
+        var number: UInt64 = 0
+        func arrival(_ method: UInt16, budget: Nanoseconds) -> Event {
+            .callArrived(Arrival(identity: IdentityID(index: 0), method: MethodID(index: method), budget: budget))
+        }
+        func reply(_ bench: inout Bench, _ kind: ReplyKind, _ span: Nanoseconds) {
+            number += 1
+            _ = bench.apply(.workerReplied(PoolCoreTests.first, number: number, kind: kind, ran: span), after: span)
+        }
+        for _ in 0..<10 {
+            _ = bench.apply(arrival(1, budget: Self.second))
+            reply(&bench, .result, 20_000_000)
+        }
+        for _ in 0..<slow {
+            _ = bench.apply(arrival(0, budget: 10 * Self.second))
+            reply(&bench, .result, 3 * Self.second)
+        }
+        // Busy for ever; a probe that comes to nothing, and in its time no other.
+        _ = bench.apply(arrival(1, budget: Self.second))
+        #expect(refusal(bench.apply(arrival(0, budget: 2 * Self.second))) == nil)
+        reply(&bench, .result, 20_000_000)
+        _ = bench.apply(arrival(1, budget: 9 * Self.second))
+        reply(&bench, .interrupted, 2 * Self.second)
+        let refused = refusal(bench.apply(arrival(0, budget: 2 * Self.second)))
+        #expect(refused?.reason == .wouldExpire && (refused?.expectedRun ?? 0) >= 3 * Self.second)
+        reply(&bench, .result, 20_000_000)
+        // Later another one, and all others after it.
+        _ = bench.apply(arrival(1, budget: Self.second), after: 60 * Self.second)
+        #expect(refusal(bench.apply(arrival(0, budget: 2 * Self.second))) == nil)
+        reply(&bench, .result, 20_000_000)
+        _ = bench.apply(arrival(1, budget: 9 * Self.second))
+        reply(&bench, .result, 1_000_000)
+        #expect(bench.machine.times.cost(0) == 1_000_000)
+        for _ in 0..<3 { #expect(refusal(bench.apply(arrival(0, budget: 2 * Self.second))) == nil) }
+    }
+
     @Test func whatLostItsTimeByWaitingIsNotBegun() {
         var bench = bench()
         for number in 1...20 {

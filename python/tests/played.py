@@ -81,10 +81,14 @@ class Server:
 
     def close(self):
         # A thread left in accept() or recv() waits for what has the number of its descriptor next once the process was stopped and goes on.
-        for one in (self.listener, *self.connections):
+        # The listener first: then no connection comes any more.
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.threads[0].join(5)
+        for one in self.connections:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-        for thread in self.threads:
+        for thread in self.threads[1:]:
             if thread is not threading.current_thread():
                 thread.join(5)
         for one in (self.listener, *self.connections):

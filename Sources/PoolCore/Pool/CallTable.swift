@@ -43,6 +43,8 @@ struct CallRecord: BitwiseCopyable {
     var holdsSession = false
     /// For the worker in `slot` alone; ends with it.
     var isTargeted = false
+    /// It was let in to find out whether its method has become faster.
+    var isProbe = false
 }
 
 /// All calls of a pool, by index; grows to its bound on demand.
@@ -116,6 +118,7 @@ struct CallTable {
             coder.code(&record.idempotent)
             coder.code(&record.holdsSession)
             coder.code(&record.isTargeted)
+            coder.code(&record.isProbe)
         }
     }
 }

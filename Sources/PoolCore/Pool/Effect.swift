@@ -45,7 +45,7 @@ package struct Refusal: BitwiseCopyable, Sendable, Hashable {
         case queueFull
         /// The bound in bytes, of the pool or of the identity.
         case bytesFull
-        /// The predicted wait exceeds the budget.
+        /// The predicted wait, and what the method takes, exceed the budget.
         case wouldExpire
         case draining
         /// No worker can start, or the circuit breaker is open.
@@ -59,6 +59,8 @@ package struct Refusal: BitwiseCopyable, Sendable, Hashable {
     package var reason: Reason
     /// How long this call would have waited, as predicted; also the retry-after where there is no better one.
     package var predictedWait: Nanoseconds
+    /// How long it would rarely have outrun then; 0: unknown, or not looked at.
+    package var expectedRun: Nanoseconds
     package var retryAfter: Nanoseconds
 }
 

@@ -7,7 +7,8 @@ extension PoolMachine {
         let method = arrival.method.index
         let identity = min(arrival.identity.index, UInt16(PoolPolicy.maximumIdentities - 1))
         queue.prepare(identity: identity)
-        if let refusal = refusal(of: arrival, identity: identity) {
+        var isProbe = false
+        if let refusal = refusal(of: arrival, identity: identity, &isProbe) {
             counters.refused += 1
             metrics.note(refusal.reason)
             effects.append(.refuse(refusal))
@@ -15,6 +16,7 @@ extension PoolMachine {
         }
 
         let index = enroll(arrival, identity: identity, method: method)
+        calls.records[index].isProbe = isProbe
         effects.append(.admit(calls.id(index)))
         place(index, &effects)
     }
@@ -37,12 +39,13 @@ extension PoolMachine {
         calls.records[index].attempts = 0
         calls.records[index].idempotent = arrival.idempotent
         calls.records[index].isTargeted = false
+        calls.records[index].isProbe = false
         timers.arm(node(call: index), at: deadline)
         return index
     }
 
-    /// Why this call is not taken, if it is not.
-    private mutating func refusal(of arrival: Arrival, identity: UInt16) -> Refusal? {
+    /// Why this call is not taken, if it is not. `isProbe`: it is although its method takes longer than its budget, as far as is known.
+    private mutating func refusal(of arrival: Arrival, identity: UInt16, _ isProbe: inout Bool) -> Refusal? {
         if draining || shuttingDown { return refuse(.draining) }
         // Only an operator changes that.
         if wanted == 0 { return refuse(.unavailable, retryAfter: 1_000_000_000) }
@@ -64,11 +67,12 @@ extension PoolMachine {
         }
         if overloaded && policy.overload == .newestFirst { return nil }
         let budget = arrival.budget == 0 ? policy.defaultBudget : arrival.budget
-        let need = wait &+ (times.bound(arrival.method.index) ?? times.cost(arrival.method.index))
-        if readyCount > 0 && need > budget {
-            return refuse(.wouldExpire, wait: wait, retryAfter: max(need - budget, 1_000_000))
-        }
-        return nil
+        let own = times.bound(arrival.method.index) ?? times.cost(arrival.method.index)
+        let need = wait &+ own
+        guard readyCount > 0 && need > budget else { return nil }
+        // Where other methods keep the workers busy, nobody else would find out that this one has become faster.
+        isProbe = own > budget && wait < budget && times.mayProbe(arrival.method.index, own: own, now: now)
+        return isProbe ? nil : refuse(.wouldExpire, wait: wait, run: own, retryAfter: max(need - budget, 1_000_000))
     }
 
     /// Whether an idle worker can have this call at once, and no other call waits for that.
@@ -79,8 +83,8 @@ extension PoolMachine {
         return queue.count == 0 && idleHead != WorkerRecord.noLink
     }
 
-    func refuse(_ reason: Refusal.Reason, wait: Nanoseconds = 0, retryAfter: Nanoseconds = 0) -> Refusal {
-        Refusal(reason: reason, predictedWait: wait, retryAfter: retryAfter)
+    func refuse(_ reason: Refusal.Reason, wait: Nanoseconds = 0, run: Nanoseconds = 0, retryAfter: Nanoseconds = 0) -> Refusal {
+        Refusal(reason: reason, predictedWait: wait, expectedRun: run, retryAfter: retryAfter)
     }
 
     /// Estimated wait of a call that arrives now: the work before it, shared by the ready workers.
@@ -225,11 +229,12 @@ extension PoolMachine {
     // MARK: - Replies
 
     /// Only runs that came to their end: one that was interrupted says no more than that a call may take longer than somebody's budget.
-    private mutating func measure(_ slot: Int, _ method: UInt16, ran: Nanoseconds, elapsed: Nanoseconds) {
+    private mutating func measure(_ slot: Int, _ method: UInt16, ran: Nanoseconds, elapsed: Nanoseconds, isProbe: Bool) {
+        if isProbe { times.forget(method) }
         // Methods whose numbers are 64 apart share a bit: a first call of one of them then counts as any other.
         let bit: UInt64 = 1 << UInt64(method & 63)
         // Where workers are replaced after a few calls, first ones are a good part of all.
-        let isFirst = workers[slot].called & bit == 0 && workers[slot].callsLimit > 64
+        let isFirst = workers[slot].called & bit == 0 && !isProbe && (policy.maximumCalls == 0 || policy.maximumCalls > 64)
         workers[slot].called |= bit
         if times.record(method, ran: ran, elapsed: elapsed, isFirst: isFirst) { queue.appraise(method, &calls, times) }
     }
@@ -259,12 +264,15 @@ extension PoolMachine {
         switch kind {
         case .result, .error, .interrupted:
             workers[slot].calls += 1
+            let index = calls.live(entry.call)
             if entry.method != MethodID.builtIn.index {
                 metrics.histograms.record(entry.method, .service, ran)
-                if kind != .interrupted { measure(slot, entry.method, ran: ran, elapsed: elapsed) }
+                if kind != .interrupted {
+                    measure(slot, entry.method, ran: ran, elapsed: elapsed, isProbe: index.map { calls.records[$0].isProbe } ?? false)
+                }
             }
             succeeded(slot, &effects)
-            if let index = calls.live(entry.call) {
+            if let index {
                 switch calls.records[index].place {
                 case .sent, .revoking:
                     if !calls.records[index].isTargeted {

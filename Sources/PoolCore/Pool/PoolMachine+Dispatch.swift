@@ -128,7 +128,8 @@ extension PoolMachine {
 
     mutating func sendUnlessExpired(_ index: Int, to slot: Int, _ effects: inout EffectBuffer) {
         // A call that cannot end in time would take a worker from one that can.
-        if calls.records[index].deadline <= now + times.least(calls.records[index].method) {
+        let least = calls.records[index].isProbe ? 0 : times.least(calls.records[index].method)
+        if calls.records[index].deadline <= now + least {
             finish(index, .timeoutWaiting, &effects)
         } else {
             send(index, to: slot, &effects)

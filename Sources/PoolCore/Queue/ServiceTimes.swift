@@ -10,6 +10,8 @@ struct ServiceTimes {
         /// Of calls that were their worker's first of this method.
         var firstSamples: UInt32 = 0
         var firstMean: Nanoseconds = 0
+        /// When the next call may be let in whose budget is less than what is known.
+        var probeAt = Instant.zero
     }
 
     /// From so many samples on each weighs 1/64.
@@ -79,6 +81,21 @@ struct ServiceTimes {
         return mean > spread ? mean - spread : 0
     }
 
+    /// Whether a call may be let in although its method takes `own`, which is more than its budget, as far as is known: so seldom that such
+    /// calls take a tenth of a worker at most.
+    mutating func mayProbe(_ method: UInt16, own: Nanoseconds, now: Instant) -> Bool {
+        guard now >= methods[Int(method)].probeAt else { return false }
+        methods[Int(method)].probeAt = now + min(own, 3_600_000_000_000) * 10
+        return true
+    }
+
+    /// A probe has come to its end within its budget: what was known is no longer true.
+    mutating func forget(_ method: UInt16) {
+        let probeAt = methods[Int(method)].probeAt
+        methods[Int(method)] = Method()
+        methods[Int(method)].probeAt = probeAt
+    }
+
     mutating func code(_ coder: inout StateCoder) {
         coder.code(&methods, empty: Method()) { method, coder in
             coder.code(&method.samples)
@@ -86,6 +103,7 @@ struct ServiceTimes {
             coder.code(&method.deviation)
             coder.code(&method.firstSamples)
             coder.code(&method.firstMean)
+            coder.code(&method.probeAt)
         }
         coder.code(&overhead)
         coder.code(&overheadSamples)

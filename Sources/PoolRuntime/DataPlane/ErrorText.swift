@@ -39,7 +39,9 @@ enum ErrorText {
         switch refusal.reason {
         case .queueFull: return (.overloaded, "the queue of pool \(pool) is full; \(wait); try again later or scale the pool")
         case .bytesFull: return (.overloaded, "bodies that wait in pool \(pool) have reached their limit in bytes; \(wait); try again later")
-        case .wouldExpire: return (.overloaded, "pool \(pool) cannot begin the call within its budget: \(wait)")
+        case .wouldExpire:
+            let run = refusal.expectedRun > 0 ? ", and such calls take up to \(milliseconds(refusal.expectedRun)) ms" : ""
+            return (.overloaded, "pool \(pool) cannot end the call within its budget: \(wait)\(run)")
         case .draining: return (.draining, "pool \(pool) takes no new calls: it is draining")
         case .unavailable: return (.poolUnavailable, unavailable())
         case .quarantined: return (.quarantined, "this method with this body has killed workers of pool \(pool) before and is refused; see poolctl quarantine")

@@ -174,6 +174,7 @@ struct Shell: ~Copyable {
         now = cpoold_now()
         started = now
         guardStarted = now
+        if guardPipe < 0 { guardDeadline = now }
         openAt = now + configuration.startupLimit
         epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
         signals = cpoold_signalfd()
