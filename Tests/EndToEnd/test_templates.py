@@ -12,7 +12,15 @@ THREADED = """import threading, time
 print('said before')
 threading.Thread(target=time.sleep, args=(60,)).start()
 """ + SERVE
-HEAVY = "import time\nend = time.process_time() + 0.5\nwhile time.process_time() < end: pass\n" + SERVE
+HEAVY = """import os, time
+def note(what):
+    with open(os.path.join(os.path.dirname(__file__), "imports"), "a") as file:
+        file.write(f"{what} {os.getpid()}\\n")
+note("begin")
+end = time.process_time() + 0.2
+while time.process_time() < end: pass
+note("end")
+""" + SERVE
 SLOW = "import os, time\nwhile not os.path.exists(__file__ + '.go'): time.sleep(0.01)\n" + SERVE
 
 
@@ -37,13 +45,18 @@ def template(poold, name):
 
 
 def test_imports_of_many_pools_are_no_storm(site):
-    """Twenty imports of half a second each take longer than a start may, if all run at once on a few cores."""
     names = [write(site, f"heavy_{number}", HEAVY) for number in range(20)]
-    site.configure({name: {"workers": 1, "lifecycle": "{ start_timeout: 4s }"} for name in names})
+    site.configure({name: {"workers": 1} for name in names}, daemon=", starting_at_once: 3")
     poold = site.start()
     wait_for(lambda: all(len(pids(poold, name)) == 1 for name in names), 60, "all pools")
     assert {state(poold, name) for name in names} == {"ready"}
     assert "template is gone" not in poold.log()
+    running, most = set(), 0
+    for line in (site.folder / "imports").read_text().splitlines():
+        what, pid = line.split()
+        (running.add if what == "begin" else running.remove)(pid)
+        most = max(most, len(running))
+    assert most == 3
 
 
 def test_a_slow_import_holds_up_its_own_pool_alone(site):
