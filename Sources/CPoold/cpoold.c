@@ -132,6 +132,9 @@ static uintptr_t hexadecimal(const char **at) {
     }
 }
 static void drop_copied_memory(void) {
+    // What binds a function at its first call is among what goes: each that is needed later is called once now.
+    struct timespec none = {0, 0};
+    (void)(kill(getpid(), 0) + nanosleep(&none, NULL) + (int)read(-1, &none, 0) + close(-1) + madvise(NULL, 0, MADV_DONTNEED));
     int maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
     if (maps < 0) return;
     uintptr_t here = (uintptr_t)&maps, thread = (uintptr_t)&errno, file_end = 0;
@@ -161,7 +164,7 @@ static void drop_copied_memory(void) {
     close(maps);
 }
 
-static void guard(int pipe) {
+static void guard(int pipe, bool replaces) {
     static pid_t groups[GUARD_GROUPS];
     int count = 0;
     prctl(PR_SET_NAME, "poold-guard");
@@ -174,7 +177,7 @@ static void guard(int pipe) {
     for (int i = 0; i < 3; i++) dup2(null, i);
     syscall(SYS_close_range, 4u, ~0u, 0u);
     if (chdir("/")) {}
-    drop_copied_memory();
+    if (replaces) drop_copied_memory();
     for (;;) {
         struct guard_word w;
         ssize_t n = read(pipe, &w, sizeof w);
@@ -191,15 +194,15 @@ static void guard(int pipe) {
     struct timespec t = {0, 20000000};
     nanosleep(&t, NULL);
     for (int i = 0; i < count; i++) kill(-groups[i], SIGKILL);
-    _exit(0);
+    for (;;) syscall(SYS_exit_group, 0);
 }
 
-int cpoold_guard_start(pid_t *pid) {
+int cpoold_guard_start(pid_t *pid, bool replaces) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC)) return -1;
     *pid = fork();
     if (*pid < 0) { int e = errno; close(ends[0]); close(ends[1]); errno = e; return -1; }
-    if (*pid == 0) { close(ends[1]); guard(ends[0]); }
+    if (*pid == 0) { close(ends[1]); guard(ends[0], replaces); }
     close(ends[0]);
     fcntl(ends[1], F_SETFL, O_NONBLOCK);
     return ends[1];

@@ -21,7 +21,7 @@ package enum Daemon {
         cpoold_configure_malloc()
         // Forked first: it stays small and owns no descriptor of ours.
         var guardProcess: Int32 = 0
-        let guardPipe = cpoold_guard_start(&guardProcess)
+        let guardPipe = cpoold_guard_start(&guardProcess, false)
         if guardPipe < 0 {
             log.error("no guard: after a kill -9 of poold its workers' children would live on", metadata: ["error": "\(String(cString: strerror(errno)))"])
         }

@@ -59,8 +59,8 @@ int cpoold_probe_close_range(void);
 int cpoold_probe_subreaper(void);
 
 // ---- the guard: kills registered groups when this process is gone
-// Forks it; returns the write end of its pipe and its pid, or -1.
-int cpoold_guard_start(pid_t *pid);
+// Forks it; returns the write end of its pipe and its pid, or -1. One that replaces another gives up the memory that it is a copy of.
+int cpoold_guard_start(pid_t *pid, bool replaces);
 // Adds (or takes off) a process group. 0 or an errno.
 int cpoold_guard_tell(int pipe, pid_t group, bool add);
 

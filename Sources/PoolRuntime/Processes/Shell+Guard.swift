@@ -23,7 +23,7 @@ extension Shell {
     mutating func startGuard() {
         guardDeadline = .max
         guardStarted = now
-        guardPipe = cpoold_guard_start(&guardProcess)
+        guardPipe = cpoold_guard_start(&guardProcess, true)
         guard guardPipe >= 0 else {
             let error = errno
             guardProcess = 0
