@@ -149,18 +149,20 @@ def test_a_guard_that_replaces_another_keeps_no_bodies(poold):
     """It is a copy of a poold at work, but for its memory."""
     one = poold("basic", workers=1)
     with one.client() as client, concurrent.futures.ThreadPoolExecutor(80) as threads:
-        busy = threads.submit(client.call, "basic.sleep", [3.0], timeout=30)
+        busy = threads.submit(client.call, "basic.sleep", [8.0], timeout=60)
         wait_for(lambda: one.workers("basic")[0].get("outstanding"), 5, "a busy worker")
-        ends = [threads.submit(client.call, "basic.echo", ["x" * 900_000], timeout=30) for _ in range(79)]
-        wait_for(lambda: one.resident() > 50_000, 3, "bodies that wait")
+        ends = [threads.submit(client.call, "basic.echo", ["x" * 900_000], timeout=60) for _ in range(40)]
+        wait_for(lambda: one.resident() > 40_000, 6, "bodies that wait")
         os.kill(guard_of(one), signal.SIGKILL)
-        wait_for(lambda: "was replaced" in one.log(), 3, "another guard")
+        wait_for(lambda: "was replaced" in one.log(), 5, "another guard")
+
+        replacement = wait_for(lambda: guard_of(one), 5, "its name")
 
         def anonymous():
-            with open(f"/proc/{guard_of(one)}/smaps_rollup") as rollup:
+            with open(f"/proc/{replacement}/smaps_rollup") as rollup:
                 return next(int(line.split()[1]) for line in rollup if line.startswith("Anonymous:"))
 
-        wait_for(lambda: anonymous() < 4096, 2, "a small guard")
+        wait_for(lambda: anonymous() < 4096, 5, "a small guard")
         assert busy.result() == "slept" and all(len(end.result()) == 900_000 for end in ends)
 
 
