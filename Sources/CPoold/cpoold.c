@@ -120,8 +120,6 @@ void cpoold_become_subreaper(void) { prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); 
 enum { GUARD_GROUPS = 32768 };
 struct guard_word { int32_t group, add; };
 
-// A guard that replaces another is a copy of a poold at work: without this it would keep callers' bodies, and as much memory again, for as long as
-// it lives. What it needs itself is on its stack, in its thread's block, in the program and in what follows a file's mapping (bss).
 static uintptr_t hexadecimal(const char **at) {
     uintptr_t value = 0;
     for (;; (*at)++) {
@@ -131,6 +129,9 @@ static uintptr_t hexadecimal(const char **at) {
         else return value;
     }
 }
+
+// A guard that replaces another is a copy of a poold at work: without this it would keep callers' bodies, and as much memory again, for as long as
+// it lives. What it needs itself is on its stack, in its thread's block, in the program and in what follows a file's mapping (bss).
 static void drop_copied_memory(void) {
     // What binds a function at its first call is among what goes: each that is needed later is called once now.
     struct timespec none = {0, 0};
